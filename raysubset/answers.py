@@ -1,0 +1,188 @@
+"""Answers out of a run folder: when and why an id was chosen, and the ids for other tools."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from raysubset.chain import MANIFEST
+from raysubset.errors import ConfigError, RunFolderError
+from raysubset.records import read_history, read_table, write_table
+
+Format = Literal["txt", "csv", "json", "parquet"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """One time that an id was chosen.
+
+    Attributes:
+        round: which round.
+        strategy: what chose.
+        epochs: which epochs trained on it, as "10-19".
+        rank: its place in the order of choice, from 1.
+        budget: how many were chosen.
+        gain: the score by which it was taken; None where nothing was scored.
+    """
+
+    round: int
+    strategy: str
+    epochs: str
+    rank: int
+    budget: int
+    gain: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """What a run knows of an id.
+
+    Attributes:
+        id: the id.
+        part: "pool", "validation", "tuning" or "test".
+        label: its class.
+        key: the person's own name for it, or None.
+        dropped: why the filters dropped it, or None.
+        choices: when it was chosen.
+        rounds: how many rounds the run has.
+    """
+
+    id: int
+    part: str
+    label: str
+    key: str | None
+    dropped: str | None
+    choices: list[Choice]
+    rounds: int
+
+
+def explain(run: str | Path, id_: int) -> Explanation:
+    """Return in which rounds an id was chosen, at which rank and gain.
+
+    Raises:
+        RunFolderError: no run there. ConfigError: an id that the run does not know.
+    """
+    path = require_run(run)
+    parts = read_table(path / "parts.parquet")
+    rows = _rows_of(parts, id_)
+    # Ids of a separate test file number its own rows; the pool's meaning comes first.
+    rows.sort(key=lambda row: ("pool", "validation", "tuning", "test").index(row["part"]))
+    if not rows:
+        last = int(parts["id"].to_numpy().max())
+        raise ConfigError(f"id {id_} is not in this run; its ids lie between 0 and {last:,}.")
+    classes = json.loads((path / "fingerprint.json").read_text())["classes"]
+    done = committed_rounds(path)
+    choices = [c for number in done for c in _choices(path, number, id_)]
+    row = rows[0]
+    return Explanation(
+        id=id_,
+        part=row["part"],
+        label=str(classes[row["label"]]),
+        key=row["key"],
+        dropped=row["dropped"],
+        choices=choices if row["part"] == "pool" else [],
+        rounds=len(done),
+    )
+
+
+def export(
+    run: str | Path, format_: Format, *, round_: int | None = None, output: str | None = None
+) -> Path:
+    """Write the ids of a round (default: the last) in the order of choice; return the file."""
+    path = require_run(run)
+    done = committed_rounds(path)
+    number = done[-1] if round_ is None and done else round_
+    if number not in done:
+        known = f"0 to {done[-1]}" if done else "none yet"
+        raise ConfigError(f"round {number} is not in {path}; finished rounds: {known}.")
+    table = _with_keys(path, read_table(path / "rounds" / f"{number:04d}" / "selection.parquet"))
+    target = Path(output) if output else path / f"ids-round-{number:04d}.{format_}"
+    try:
+        _WRITERS[format_](target, table)
+    except OSError as error:
+        raise RunFolderError(f"{target} cannot be written ({error.strerror}).") from None
+    return target
+
+
+def _with_keys(path: Path, table: pa.Table) -> pa.Table:
+    """Add the person's own names of the rows, where the data has any."""
+    parts = read_table(path / "parts.parquet")
+    pool = parts.filter(np.array(parts["part"].to_pylist()) == "pool")
+    if pool["key"].null_count == pool.num_rows:
+        return table
+    place = np.searchsorted(pool["id"].to_numpy(), table["id"].to_numpy())
+    return table.append_column("key", pool["key"].take(pa.array(place)))
+
+
+def require_run(run: str | Path) -> Path:
+    """Return the folder of a run, or say that there is none."""
+    path = Path(run)
+    if not (path / "experiment.yaml").is_file():
+        inner = sorted(p.parent.name for p in path.glob("*/experiment.yaml"))
+        hint = f"; it holds runs: {', '.join(inner)}" if inner else ""
+        raise RunFolderError(f"{path} holds no run (no experiment.yaml){hint}.")
+    return path
+
+
+def committed_rounds(run: Path) -> list[int]:
+    """Return the numbers of the rounds whose manifest is there."""
+    return sorted(int(p.parent.name) for p in run.glob(f"rounds/[0-9]*/{MANIFEST}"))
+
+
+def _choices(path: Path, number: int, id_: int) -> list[Choice]:
+    table = read_table(path / "rounds" / f"{number:04d}" / "selection.parquet")
+    slices = len(np.unique(table["epoch"].to_numpy()))
+    budget = table.num_rows // slices
+    line = next(
+        entry
+        for entry in read_history(path)
+        if entry["kind"] == "round" and entry["round"] == number
+    )
+    return [
+        Choice(
+            round=number,
+            strategy=line["strategy"],
+            epochs=_epochs(row["epoch"], row["epoch"] if slices > 1 else line["epochs"] - 1),
+            rank=row["rank"] + 1,
+            budget=budget,
+            gain=row["gain"] if row["gain"] == row["gain"] else None,
+        )
+        for row in _rows_of(table, id_)
+    ]
+
+
+def _rows_of(table: pa.Table, id_: int) -> list[dict[str, Any]]:
+    return table.take(np.flatnonzero(table["id"].to_numpy() == id_)).to_pylist()
+
+
+def _epochs(first: int, last: int) -> str:
+    return f"{first}" if first == last else f"{first}-{last}"
+
+
+def _write_text(target: Path, table: pa.Table) -> None:
+    target.write_text("".join(f"{i}\n" for i in table["id"].to_pylist()), encoding="utf-8")
+
+
+def _write_csv(target: Path, table: pa.Table) -> None:
+    with open(target, "wb") as file:
+        pa_csv.write_csv(table, file)
+
+
+def _write_json(target: Path, table: pa.Table) -> None:
+    ids = {"round": table["round"][0].as_py(), "ids": table["id"].to_pylist()}
+    target.write_text(json.dumps(ids) + "\n", encoding="utf-8")
+
+
+_WRITERS: dict[str, Callable[[Path, pa.Table], None]] = {
+    "txt": _write_text,
+    "csv": _write_csv,
+    "json": _write_json,
+    "parquet": write_table,
+}

@@ -1,0 +1,43 @@
+"""Compare: a strategy beside its controls, one after the other, by one crew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from raysubset.cluster.ray_run import hands, run_on
+from raysubset.engine import Outcome, Watch
+from raysubset.local_run import run_local
+from raysubset.preparation import Prepared, check_folder, for_strategy
+
+CONTROLS = ("adaptive-random", "full-compressed")
+RunOne = Callable[[Prepared, Path, bool, Watch], Outcome]
+
+
+def plan_comparison(prepared: Prepared) -> list[Prepared]:
+    """Return the run of the strategy, then of each control that it is not itself."""
+    asked = prepared.experiment.selection.strategy
+    names = [asked, *(name for name in CONTROLS if name != asked)]
+    return [for_strategy(prepared, name) for name in names]
+
+
+def check_comparison(runs: list[Prepared], folder: Path, *, resume: bool) -> None:
+    """Refuse a used folder before anything starts."""
+    for each in runs:
+        check_folder(each, folder_of(each, folder), resume=resume)
+
+
+def folder_of(prepared: Prepared, folder: Path) -> Path:
+    """Return the run folder of one strategy of a comparison."""
+    return folder / prepared.experiment.selection.strategy
+
+
+@contextmanager
+def runner(prepared: Prepared, folder: Path, *, local: bool) -> Generator[RunOne]:
+    """Return what runs one experiment: this process, or one crew for all of them."""
+    if local:
+        yield lambda one, path, resume, watch: run_local(one, path, resume=resume, watch=watch)
+        return
+    with hands(prepared.experiment, prepared.problem, folder) as both:
+        yield lambda one, path, resume, watch: run_on(one, both, path, resume=resume, watch=watch)

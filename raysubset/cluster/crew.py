@@ -1,0 +1,252 @@
+"""The standing crew, as the driver sees it: one long TorchTrainer.fit() that takes orders.
+
+One fit() per round would cost 10-30 s of process start per round on CPU; an order costs
+milliseconds. fit() runs in a background thread of the driver, so it registers no signal handler:
+the driver owns SIGINT and SIGTERM, and whatever fit() raises wakes every wait.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayError
+
+from raysubset.cluster.group import beside_the_driver, cause_of, make_trainer, wait_for_room
+from raysubset.cluster.mailbox import Mailbox
+from raysubset.cluster.orders import Collected, Failed, Lost, Order, Posted, Stop, Train
+from raysubset.cluster.room import Room
+from raysubset.errors import CrewLost, RoomError, RunFolderError
+from raysubset.experiment import ResourceSettings
+from raysubset.learn.checkpoint import Files
+from raysubset.learn.choosing import Progress
+
+logger = logging.getLogger(__name__)
+POLL_S = 0.5
+START_PATIENCE = 4  # times start_timeout_s, for processes whose place is certain
+STOP_S = 15.0
+ABORT_S = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Trained:
+    """The last training order, under the number and by the attempt that did it."""
+
+    order: Train
+    number: int
+    attempt: str
+
+
+class Crew:
+    """W training ranks that stand ready until `close`."""
+
+    def __init__(
+        self, problem_ref: Any, room: Room, resources: ResourceSettings, storage: Path
+    ) -> None:
+        """Start the ranks and wait for them.
+
+        Args:
+            problem_ref: the `Problem`, put once by the driver.
+            room: how many ranks, on which device.
+            resources: time limits and the number of restarts.
+            storage: a folder that every node sees, for Ray Train's own state.
+
+        Raises:
+            RoomError: the ranks found no room in `resources.start_timeout_s`, or did not report
+                for work in START_PATIENCE times that; nothing of them is left.
+        """
+        self.room, self.resources = room, resources
+        self._number = 0
+        self._trained: _Trained | None = None
+        self._error: BaseException | None = None
+        self._controller: Any = None
+        wait_for_room(room, resources.start_timeout_s)
+        # Room is certain now; a busy machine only needs patience to start processes.
+        end = time.monotonic() + START_PATIENCE * resources.start_timeout_s
+        self.mailbox: Any = (
+            ray.remote(Mailbox)
+            .options(
+                num_cpus=0,
+                max_restarts=-1,
+                max_task_retries=-1,
+                # Every rank waits inside a call while it is idle; the driver needs its own.
+                max_concurrency=2 * room.workers + 16,
+                scheduling_strategy=beside_the_driver(),
+            )
+            .remote(room.workers)
+        )
+        config = {"problem": [problem_ref], "mailbox": self.mailbox}
+        trainer = make_trainer(config, room, resources, storage)
+        self._thread = threading.Thread(target=self._fit, args=(trainer,), name="crew", daemon=True)
+        self._thread.start()
+        try:
+            self._wait_until_ready(end)
+        except BaseException:  # Ctrl-C included: nobody else knows of this crew yet
+            self.close()
+            raise
+
+    def exchange(self, order: Order, progress: Progress, stage: str) -> list[Any]:
+        """Return every rank's answer to an order, in rank order.
+
+        Raises:
+            CrewLost: the ranks died too often, or one was silent for `call_timeout_s`.
+        """
+        answers = self._ask(order, progress, stage)
+        while any(isinstance(answer, Lost) for answer in answers):
+            # The group was restarted before its state was on disk: make that state again.
+            self._train_again(progress)
+            answers = self._ask(order, progress, stage)
+        return answers
+
+    def saved(self, run: str, round_: int) -> tuple[Files, float]:
+        """Wait for a round's checkpoint; return its files with hashes, and the writing seconds.
+
+        Raises:
+            RunFolderError: it could not be written (disk full, no permission).
+            CrewLost: nobody wrote it within `call_timeout_s`.
+        """
+        start = time.monotonic()
+        while True:
+            trained = self._trained
+            assert trained is not None and (trained.order.run, trained.order.round) == (run, round_)
+            told, newest = self._get(self.mailbox.was_saved.remote(trained.number, POLL_S))
+            if isinstance(told, str):
+                raise RunFolderError(
+                    f"checkpoint of round {round_} could not be written: {told}. Repair that and "
+                    "run the same command with --resume."
+                )
+            if told is not None:
+                return told
+            self._refuse_dead()
+            if newest not in ("", trained.attempt):
+                # Rank 0 died between its answer and the last byte of the checkpoint.
+                self._train_again(_ignore)
+                start = time.monotonic()
+            if time.monotonic() - start > self.resources.call_timeout_s:
+                raise CrewLost(
+                    f"rank 0 did not write the checkpoint of round {round_} within "
+                    f"{self.resources.call_timeout_s:g} s; look at the run folder's disk."
+                )
+
+    def close(self) -> None:
+        """Send the crew home, and end it by force where it does not go."""
+        if self._thread.is_alive():
+            try:
+                ray.get(self.mailbox.stop.remote(), timeout=ABORT_S)
+                ray.get(self.mailbox.post.remote(self._next(Stop())), timeout=ABORT_S)
+            except (RayError, GetTimeoutError):
+                logger.warning("the mailbox does not answer; the crew is ended by force")
+            else:
+                self._thread.join(STOP_S)
+            if self._thread.is_alive():
+                self._abort()
+        if not self._thread.is_alive():
+            ray.kill(self.mailbox)
+        # Else ranks that come up late hear of Stop; the mailbox ends with its last handle.
+
+    def _abort(self) -> None:
+        """End a crew that does not stop: a rank hangs, or is still starting."""
+        try:
+            controller: Any = self._controller
+            if controller is None:
+                controller = ray.get(self.mailbox.who_controls.remote(), timeout=ABORT_S)
+            if controller is not None:
+                ray.get(controller.abort.remote(), timeout=ABORT_S)
+        except RayActorError:
+            pass  # the controller's way to end
+        except (RayError, GetTimeoutError):
+            logger.warning("the training group did not stop in time; Ray ends it")
+        self._thread.join(ABORT_S)
+
+    def _fit(self, trainer: Any) -> None:
+        try:
+            trainer.fit()
+        except BaseException as error:  # a thread's error must reach the driver's waits
+            self._error = error
+
+    def _wait_until_ready(self, end: float) -> None:
+        ready: dict[str, list[int]] = {}
+        while not any(len(ranks) == self.room.workers for ranks in ready.values()):
+            self._refuse_dead()
+            if time.monotonic() > end:
+                came = sorted({rank for ranks in ready.values() for rank in ranks})
+                raise RoomError(
+                    f"the crew of {self.room.workers} ranks was placed, but did not start within "
+                    f"{START_PATIENCE * self.resources.start_timeout_s:g} s (ready: ranks {came}); "
+                    "raise --resources.start_timeout_s where processes start slowly, or run in "
+                    "one process with --local: the ids are the same."
+                )
+            ready = self._get(self.mailbox.crew_ready.remote(POLL_S))
+        self._controller = self._get(self.mailbox.who_controls.remote())
+
+    def _ask(self, order: Order, progress: Progress, stage: str) -> list[Any]:
+        posted = self._next(order)
+        self._get(self.mailbox.post.remote(posted))
+        while True:
+            got: Collected = self._get(self.mailbox.collect.remote(posted.number, POLL_S))
+            if got.failed is not None:
+                raise got.failed.error
+            if got.answers is not None:
+                _raise_failure(got.answers)
+                if isinstance(order, Train) and not any(isinstance(a, Lost) for a in got.answers):
+                    number, attempt = posted.number, got.attempt
+                    self._trained = _Trained(order=order, number=number, attempt=attempt)
+                return got.answers
+            if got.known != posted.number:
+                # The mailbox restarted empty; ranks see another birth and answer again.
+                self._get(self.mailbox.post.remote(posted))
+            if got.progress[1]:
+                progress(stage, *got.progress)
+            self._refuse_dead()
+            self._refuse_silence(got)
+
+    def _train_again(self, progress: Progress) -> None:
+        assert self._trained is not None, "a state was lost that no training order made"
+        order = self._trained.order
+        logger.warning("the crew was restarted; round %d is trained again", order.round)
+        self._ask(order, progress, "training")
+
+    def _next(self, order: Order) -> Posted:
+        self._number += 1
+        return Posted(number=self._number, order=order)
+
+    def _get(self, ref: Any) -> Any:
+        try:
+            return ray.get(ref, timeout=self.resources.call_timeout_s)
+        except (RayActorError, GetTimeoutError) as error:
+            raise CrewLost(
+                f"the mailbox beside the driver did not answer ({type(error).__name__}); the "
+                "rounds so far are kept. Run the same command with --resume."
+            ) from error
+
+    def _refuse_dead(self) -> None:
+        if not self._thread.is_alive():
+            raise CrewLost(
+                f"the training group ended: {cause_of(self._error)}. The rounds so far are kept; "
+                "repair the cause and run the same command with --resume."
+            ) from self._error
+
+    def _refuse_silence(self, got: Collected) -> None:
+        limit = self.resources.call_timeout_s
+        silent = {r: s for r, s in got.silent_s.items() if s > limit and r not in got.answered}
+        if silent:
+            raise CrewLost(
+                f"rank {min(silent)} gave no sign of life for {max(silent.values()):.0f} s; the "
+                "rounds so far are kept. Run the same command with --resume, or raise "
+                "--resources.call_timeout_s."
+            )
+
+
+def _raise_failure(answers: list[Any]) -> None:
+    for answer in answers:
+        if isinstance(answer, Failed):
+            raise answer.error
+
+
+def _ignore(stage: str, done: int, of: int) -> None:
+    """Show nothing: a round is trained again while its checkpoint is waited for."""

@@ -1,0 +1,154 @@
+"""The mailbox between the driver and the crew; it holds nothing that the driver does not.
+
+It may restart empty at any moment: the driver posts the open order again, and ranks that see
+another birth report, answer and tell of their last checkpoint again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from typing import Any
+
+from raysubset.cluster.orders import Collected, Failed, Posted
+
+
+class Mailbox:
+    """Wrapped by ray.remote where it is started; every method returns within its deadline."""
+
+    def __init__(self, world: int) -> None:
+        """Serve a crew of W ranks."""
+        self.world, self.birth = world, uuid.uuid4().hex
+        self.posted: Posted | None = None
+        self.stopping = False
+        self.ready: dict[str, set[int]] = {}
+        self.answers: dict[tuple[int, str], dict[int, Any]] = {}
+        self.saved: dict[int, Any] = {}
+        self.controller: Any = None
+        self.progress = (0, 0)
+        self.seen: dict[int, float] = {}
+        self.news = asyncio.Event()
+
+    async def post(self, posted: Posted) -> None:
+        """Take an order; older ones and their answers are forgotten."""
+        if self.posted is None or posted.number != self.posted.number:
+            self.answers = {k: v for k, v in self.answers.items() if k[0] >= posted.number}
+            self.progress = (0, 0)
+        self.posted = posted
+        self._wake()
+
+    async def stop(self) -> None:
+        """Ask ranks to stop between batches."""
+        self.stopping = True
+
+    async def controlled_by(self, controller: Any) -> None:
+        """Take the handle of Ray Train's controller, which the driver is never shown."""
+        self.controller = controller
+
+    async def who_controls(self) -> Any:
+        """Return what `controlled_by` was told."""
+        return self.controller
+
+    async def hello(self, attempt: str, rank: int) -> str:
+        """A rank reports for work; return the birth of the mailbox that knows it now."""
+        self.ready.setdefault(attempt, set()).add(rank)
+        self.seen[rank] = time.monotonic()
+        self._wake()
+        return self.birth
+
+    async def next(self, rank: int, done: int, deadline_s: float) -> tuple[str, Posted | None]:
+        """Return (birth, an order newer than `done`), or no order after the deadline."""
+        end = time.monotonic() + deadline_s
+        while self.posted is None or self.posted.number <= done:
+            self.seen[rank] = time.monotonic()
+            if not await self._news(end):
+                return self.birth, None
+        self.seen[rank] = time.monotonic()
+        return self.birth, self.posted
+
+    async def tick(self, rank: int, done: int, of: int) -> bool:
+        """Take a sign of life with a rank's progress; return whether to stop."""
+        self.seen[rank] = time.monotonic()
+        if rank == 0:
+            self.progress = (done, of)
+        return self.stopping
+
+    async def answer(self, number: int, attempt: str, rank: int, value: Any) -> None:
+        """Take a rank's answer to an order."""
+        self.seen[rank] = time.monotonic()
+        self.answers.setdefault((number, attempt), {})[rank] = value
+        self._wake()
+
+    async def save(self, number: int, value: Any) -> None:
+        """Take rank 0's word that the checkpoint of an order is written (or why not)."""
+        self.saved[number] = value
+        self._wake()
+
+    async def was_saved(self, number: int, deadline_s: float) -> tuple[Any, str]:
+        """Return what `save` was told (None after the deadline), and the newest attempt."""
+        end = time.monotonic() + deadline_s
+        while number not in self.saved:
+            if not await self._news(end):
+                break
+        return self.saved.get(number), self._newest_attempt()
+
+    async def collect(self, number: int, deadline_s: float) -> Collected:
+        """Return the answers to an order when all are there, else how far it is."""
+        end = time.monotonic() + deadline_s
+        while not (self._whole(number) or self._failed(number)):
+            if not await self._news(end):
+                break
+        whole = self._whole(number)
+        now = time.monotonic()
+        newest = [ranks for (n, _), ranks in self.answers.items() if n == number]
+        return Collected(
+            known=-1 if self.posted is None else self.posted.number,
+            answers=whole[1] if whole else None,
+            attempt=whole[0] if whole else "",
+            failed=None if whole else self._failed(number),
+            ready={attempt: sorted(ranks) for attempt, ranks in self.ready.items()},
+            answered=sorted(newest[-1]) if newest else [],
+            progress=self.progress,
+            silent_s={rank: now - seen for rank, seen in self.seen.items()},
+        )
+
+    async def crew_ready(self, deadline_s: float) -> dict[str, list[int]]:
+        """Return who reported for work, at the deadline or when all ranks of one attempt did."""
+        end = time.monotonic() + deadline_s
+        while not any(len(ranks) == self.world for ranks in self.ready.values()):
+            if not await self._news(end):
+                break
+        return {attempt: sorted(ranks) for attempt, ranks in self.ready.items()}
+
+    def _whole(self, number: int) -> tuple[str, list[Any]] | None:
+        # Answers of two attempts never mix: their states may differ on a GPU.
+        for (n, attempt), ranks in self.answers.items():
+            if n == number and len(ranks) == self.world:
+                return attempt, [ranks[rank] for rank in range(self.world)]
+        return None
+
+    def _failed(self, number: int) -> Failed | None:
+        # One is enough: the other ranks may wait for the one that failed, in a collective.
+        answers = [
+            a for (n, _), ranks in self.answers.items() if n == number for a in ranks.values()
+        ]
+        return next((answer for answer in answers if isinstance(answer, Failed)), None)
+
+    def _newest_attempt(self) -> str:
+        return next(reversed(self.ready), "")
+
+    def _wake(self) -> None:
+        self.news.set()
+        self.news = asyncio.Event()
+
+    async def _news(self, end: float) -> bool:
+        """Wait for news; False at the deadline."""
+        left = end - time.monotonic()
+        if left <= 0:
+            return False
+        try:
+            await asyncio.wait_for(self.news.wait(), left)
+        except TimeoutError:
+            return False
+        return True

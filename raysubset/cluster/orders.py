@@ -1,0 +1,134 @@
+"""Orders: what the driver asks of the standing crew, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from raysubset.learn.checkpoint import CheckpointRef
+from raysubset.learn.choosing import Choice
+from raysubset.learn.learner import TrainOrder
+from raysubset.learn.scoring import PartName, RangeOutput, RowRange
+
+
+@dataclass(frozen=True, kw_only=True)
+class At:
+    """A point of a run: the state after one of its rounds.
+
+    Attributes:
+        run: which run; one crew serves several, one after the other.
+        round: the round that ended with the state.
+        checkpoint: where it lies; None while it is being written.
+    """
+
+    run: str
+    round: int
+    checkpoint: CheckpointRef | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train a phase, evaluate validation, save the state.
+
+    Attributes:
+        at: the point to start from; None: from the initial weights.
+        run: which run.
+        round: the round that this makes.
+        work: ids, weights and epochs.
+        folder: where rank 0 writes the checkpoint.
+        send_weights: whether rank 0 answers with the weights, for scoring actors.
+    """
+
+    at: At | None
+    run: str
+    round: int
+    work: TrainOrder
+    folder: str
+    send_weights: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """Score ranges in place: rank r takes ranges r, r + W, ..."""
+
+    at: At
+    ranges: Sequence[RowRange]
+    embeddings: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choose:
+    """Choose on rank 0's device, from outputs that every rank scored."""
+
+    at: At
+    choice: Choice
+    outputs: Sequence[RangeOutput]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Count:
+    """Evaluate a part."""
+
+    at: At | None
+    part: PartName
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stop:
+    """Go home."""
+
+
+Order = Train | Score | Choose | Count | Stop
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lost:
+    """An answer: this rank was restarted and has no state to do the order with."""
+
+    at: At
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """An answer: the order raised; the error travels to the driver, and the crew lives on."""
+
+    error: Exception
+
+
+@dataclass(frozen=True, kw_only=True)
+class Posted:
+    """An order under its number.
+
+    Attributes:
+        number: grows by one with every order of a crew.
+        order: what to do.
+    """
+
+    number: int
+    order: Order
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collected:
+    """What the mailbox holds for the driver.
+
+    Attributes:
+        known: the number of the order that it has; -1 after a restart.
+        answers: one per rank when one attempt's ranks have all answered, else None.
+        attempt: whose answers they are; "" while they are not whole.
+        failed: the first answer of a rank that failed, while others have not answered.
+        ready: ranks that reported for work, by attempt.
+        answered: ranks of the newest attempt that answered.
+        progress: rank 0's (visits done, of).
+        silent_s: per rank, seconds since its last sign of life.
+    """
+
+    known: int
+    answers: list[Any] | None
+    attempt: str
+    failed: Failed | None
+    ready: dict[str, list[int]]
+    answered: list[int]
+    progress: tuple[int, int]
+    silent_s: dict[int, float]

@@ -1,0 +1,131 @@
+"""The two ports on Ray: same ids and metrics as their laptop twins at the same W."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from raysubset.cluster.crew import Crew
+from raysubset.cluster.orders import At, Choose, Count, Score, Train
+from raysubset.cluster.rank import peak_bytes
+from raysubset.cluster.room import Room
+from raysubset.cluster.scorers import Scorers
+from raysubset.learn.choosing import Choice, Chooser, PhaseLike, Progress, choose
+from raysubset.learn.learner import EpochTrace
+from raysubset.learn.local import Fit, checkpoint_folder, train_order
+from raysubset.learn.scoring import PartName, RowRange, merge_counts
+from raysubset.learn.weights import Weights, pack
+from raysubset.strategies.selection import Selection
+
+
+class RayPool:
+    """Factors are made where the data lies, gathered once, and greedy runs on one device."""
+
+    def __init__(
+        self, run: str, chooser: Chooser, crew: Crew, scorers: Scorers | None, progress: Progress
+    ) -> None:
+        """Join a chooser with dedicated scorers, or with the crew where `scorers` is None."""
+        self.run, self.chooser, self.crew, self.scorers = run, chooser, crew, scorers
+        self.progress = progress
+        self.peaks: dict[str, int] = {}
+
+    def select(self, phase: PhaseLike, weights: Weights | None) -> Selection:
+        """Return the selection of a phase, at these weights where it needs any."""
+
+        def score_and_choose(ranges: Sequence[RowRange], choice: Choice) -> tuple[Selection, float]:
+            assert weights is not None, "a phase that scores comes after one that trains"
+            if self.scorers is None:
+                return self._by_crew(weights, ranges, choice)
+            return self._by_actors(self.scorers, weights, ranges, choice)
+
+        return self.chooser.select(phase, score_and_choose)
+
+    def _by_actors(
+        self, scorers: Scorers, weights: Weights, ranges: Sequence[RowRange], choice: Choice
+    ) -> tuple[Selection, float]:
+        flat = weights.flat if weights.flat is not None else pack(weights.state())
+        scored = scorers.score(
+            f"{self.run}:{weights.round}",
+            flat,
+            ranges,
+            embeddings=choice.embeddings,
+            progress=self.progress,
+        )
+        self.peaks = {"scorers": scored.peak_bytes}
+        if scorers.on_gpu:
+            chosen = scorers.choose(choice, scored)
+        else:
+            chosen = choose(choice, scored.outputs, progress=self.progress)
+        facts = {**chosen.facts, "scoring_retries": float(scored.retries)}
+        return replace(chosen, facts=facts), scored.busy_s
+
+    def _by_crew(
+        self, weights: Weights, ranges: Sequence[RowRange], choice: Choice
+    ) -> tuple[Selection, float]:
+        at = At(run=self.run, round=weights.round, checkpoint=weights.checkpoint)
+        order = Score(at=at, ranges=ranges, embeddings=choice.embeddings)
+        answers = self.crew.exchange(order, self.progress, "scoring")
+        world = len(answers)
+        outputs = [answers[i % world]["outputs"][i // world] for i in range(len(ranges))]
+        busy_s = max(answer["busy_s"] for answer in answers)
+        if self.crew.room.device == "cuda":
+            order = Choose(at=at, choice=choice, outputs=outputs)
+            return self.crew.exchange(order, self.progress, "choosing")[0], busy_s
+        return choose(choice, outputs, progress=self.progress), busy_s
+
+
+class RayTrainer:
+    """DDP training by the standing crew."""
+
+    def __init__(
+        self, run: str, crew: Crew, room: Room, rounds: Path, pool: RayPool, progress: Progress
+    ) -> None:
+        """Join the crew and the folder of rounds, which every node must see."""
+        self.run, self.crew, self.room, self.rounds = run, crew, room, rounds
+        self.pool, self.progress = pool, progress
+        self._present: Weights | None = None
+
+    def fit(self, selection: Selection, phase: PhaseLike, weights: Weights | None) -> Fit:
+        """Train one phase from these weights (None: from the start)."""
+        start = time.perf_counter()
+        order = Train(
+            at=self._at(weights),
+            run=self.run,
+            round=phase.round,
+            work=train_order(selection, phase),
+            folder=str(checkpoint_folder(self.rounds, phase.round)),
+            send_weights=self.room.placement == "actors",
+        )
+        answers = self.crew.exchange(order, self.progress, "training")
+        counts = merge_counts([count for answer in answers for count in answer["counts"]])
+        metrics: dict[str, Any] = {f"validation_{k}": v for k, v in counts.items()}
+        for stage in ("training", "evaluation"):
+            metrics[f"seconds_{stage}"] = max(answer[f"seconds_{stage}"] for answer in answers)
+        metrics["seconds_fit_wall"] = time.perf_counter() - start
+        metrics["peak_bytes"] = self._peaks(answers)
+        per_rank = zip(*(answer["traces"] for answer in answers), strict=True)
+        self._present = Weights(round=phase.round, flat=answers[0]["weights"])
+        return Fit(
+            weights=self._present,
+            traces=[EpochTrace.union(list(traces)) for traces in per_rank],
+            metrics=metrics,
+            saved=lambda: self.crew.saved(self.run, phase.round),
+        )
+
+    def evaluate(self, part: PartName, weights: Weights | None = None) -> dict[str, float]:
+        """Return accuracy, macro-F1 and loss of a part at these weights (None: the present)."""
+        at = self._at(weights if weights is not None else self._present)
+        answers = self.crew.exchange(Count(at=at, part=part), self.progress, "evaluating")
+        return merge_counts([count for counts in answers for count in counts])
+
+    def _at(self, weights: Weights | None) -> At | None:
+        if weights is None:
+            return None
+        return At(run=self.run, round=weights.round, checkpoint=weights.checkpoint)
+
+    def _peaks(self, answers: list[Any]) -> dict[str, int]:
+        ranks = {f"rank_{r}": answer["peak_bytes"] for r, answer in enumerate(answers)}
+        return {"driver": peak_bytes(), **ranks, **self.pool.peaks}

@@ -1,0 +1,274 @@
+"""One rank of the standing crew: waits for orders, does them, answers.
+
+The model, the optimizer and the data stay here between rounds; weights move only when scoring
+actors need them. This runs inside Ray Train's worker; the work itself is `Learner` and `Scorer`.
+"""
+
+from __future__ import annotations
+
+import logging
+import resource
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.collective
+import ray.train.torch
+import torch
+from torch.distributed import distributed_c10d
+
+from raysubset.cluster.orders import (
+    At,
+    Choose,
+    Count,
+    Failed,
+    Lost,
+    Order,
+    Posted,
+    Score,
+    Stop,
+    Train,
+)
+from raysubset.cluster.sums import distributed, share_buffers
+from raysubset.errors import RaySubsetError, Stopped
+from raysubset.learn.checkpoint import write_checkpoint
+from raysubset.learn.choosing import choose
+from raysubset.learn.learner import GoOn, Learner
+from raysubset.learn.local import part_ranges
+from raysubset.learn.scoring import PartName, RangeCounts, Scorer
+from raysubset.learn.weights import pack
+
+logger = logging.getLogger(__name__)
+POLL_S = 5.0
+TICK_S = 0.5
+TOLD = "the driver asked to stop."
+MAILBOX_S = 120.0  # the mailbox may be restarting; beyond that the driver is gone too
+
+
+def serve(config: dict[str, Any]) -> None:
+    """Serve orders until `Stop`; this is the train loop of the one long TorchTrainer.fit()."""
+    context = ray.train.get_context()
+    rank = context.get_world_rank()
+    mailbox = config["mailbox"]
+    # All ranks of one start of the group share a name: a dead group's answers never mix in.
+    attempt = ray.train.collective.broadcast_from_rank_zero(uuid.uuid4().hex)
+    problem = ray.get(config["problem"][0])
+    member = Rank(problem, rank, context.get_world_size(), mailbox, attempt)
+    birth = member.report()
+    while True:
+        now, posted = _get(mailbox.next.remote(rank, member.done, POLL_S))
+        if now != birth:
+            birth = member.report()
+        if posted is None:
+            continue
+        if isinstance(posted.order, Stop):
+            member.close()
+            return
+        member.answer(posted)
+
+
+class Rank:
+    """What a rank holds: a learner, a scorer on the same model, and where in a run it is."""
+
+    def __init__(
+        self, problem: Any, rank: int, world: int, mailbox: Any, attempt: str = ""
+    ) -> None:
+        """Build the model on this worker's device and join the group."""
+        device = ray.train.torch.get_device()
+        self.rank, self.world, self.mailbox, self.attempt = rank, world, mailbox, attempt
+        self.learner = Learner(
+            problem,
+            device,
+            world=world,
+            rank=rank,
+            wrap=lambda model: distributed(model, problem, device),
+        )
+        self.scorer = Scorer(problem, device, self.learner).warm()
+        self.at: tuple[str, int] | None = None
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._tick: Any = None
+        self._ticked = 0.0
+        self._number = -1
+        self._last: int | None = None
+        self._answered: tuple[int, Any] | None = None
+        self._saved: tuple[int, Any] | None = None
+
+    @property
+    def done(self) -> int:
+        """The number of the last order that was answered; -1 before the first."""
+        return -1 if self._answered is None else self._answered[0]
+
+    def report(self) -> str:
+        """Tell a mailbox that knows nothing who is here, and what was answered and saved last.
+
+        Returns the birth of the mailbox that heard the first of it.
+        """
+        calls = [self.mailbox.hello.remote(self.attempt, self.rank)]
+        if self._answered is not None:
+            calls.append(self._tell(*self._answered))
+        if self._saved is not None:
+            calls.append(self.mailbox.save.remote(*self._saved))
+        return _get(calls)[0]
+
+    def answer(self, posted: Posted) -> None:
+        """Do an order and answer it."""
+        self._number, self._last = posted.number, None
+        self._answered = posted.number, self._do(posted.order)
+        _get(self._tell(*self._answered))
+
+    def _tell(self, number: int, value: Any) -> Any:
+        return self.mailbox.answer.remote(number, self.attempt, self.rank, value)
+
+    def _do(self, order: Order) -> Any:
+        """Return the answer to an order; errors on purpose travel, others end the group."""
+        try:
+            if isinstance(order, Train):
+                return self._train(order)
+            if isinstance(order, Score):
+                return self._score(order)
+            if isinstance(order, Choose):
+                return self._choose(order)
+            assert isinstance(order, Count)
+            return self._count(order)
+        except RaySubsetError as error:
+            self.at = None
+            return Failed(error=error)
+
+    def close(self) -> None:
+        """Wait for the last checkpoint to be written."""
+        self._writer.shutdown()
+
+    def _train(self, order: Train) -> Any:
+        if not self._stand_at(order.at):
+            return Lost(at=order.at) if order.at else None
+        self.at = None
+        start = time.perf_counter()
+        traces = self.learner.train(order.work, self._go_on_together)
+        share_buffers(self.learner.model)
+        trained = time.perf_counter()
+        self.at = (order.run, order.round)
+        visits = order.work.visits
+        counts = self._counts("validation", lambda *_: self._go_on(visits, visits))
+        done = time.perf_counter()
+        if self.rank == 0:
+            self._save(order)
+        return {
+            "traces": traces,
+            "counts": counts,
+            "seconds_training": trained - start,
+            "seconds_evaluation": done - trained,
+            "peak_bytes": peak_bytes(),
+            "weights": self._weights() if order.send_weights and self.rank == 0 else None,
+        }
+
+    def _score(self, order: Score) -> Any:
+        if not self._stand_at(order.at):
+            return Lost(at=order.at)
+        start = time.perf_counter()
+        mine = order.ranges[self.rank :: self.world]
+        outputs = []
+        for index, rows in enumerate(mine):
+            self._go_on(index, len(mine))
+            outputs.append(self.scorer.score(rows, embeddings=order.embeddings))
+        return {"outputs": outputs, "busy_s": time.perf_counter() - start}
+
+    def _choose(self, order: Choose) -> Any:
+        if self.rank != 0:
+            return None
+        device = self.learner.device
+        return choose(order.choice, order.outputs, device, lambda _, *at: self._go_on(*at))
+
+    def _count(self, order: Count) -> Any:
+        if not self._stand_at(order.at):
+            return Lost(at=order.at) if order.at else None
+        return self._counts(order.part, self._go_on)
+
+    def _counts(self, part: PartName, go_on: GoOn) -> list[RangeCounts]:
+        counts: list[RangeCounts] = []
+        mine = part_ranges(self.learner.problem, part)[self.rank :: self.world]
+        for index, rows in enumerate(mine):
+            go_on(index, len(mine))
+            counts.append(self.scorer.count(rows))
+        return counts
+
+    def _stand_at(self, at: At | None) -> bool:
+        """Bring the learner to a point of a run; False if its state is nowhere."""
+        if at is None:
+            self.learner.reset()
+            self.at = None
+        elif self.at != (at.run, at.round):
+            if at.checkpoint is None:
+                return False
+            self.learner.load(at.checkpoint)
+            self.at = (at.run, at.round)
+        return True
+
+    def _save(self, order: Train) -> None:
+        """Copy the state now; write it in a thread while scorers already score."""
+        number, snapshot = self._number, self.learner.snapshot(order.round)
+
+        def write() -> None:
+            try:
+                told: Any = write_checkpoint(order.folder, snapshot)
+            except Exception as error:  # a thread's error must reach the driver, whatever it is
+                # (a full disk is an OSError, a RuntimeError or a SafetensorError)
+                told = f"{error or type(error).__name__} ({order.folder})"
+            self._saved = number, told
+            _get(self.mailbox.save.remote(number, told))
+
+        self._writer.submit(write)
+
+    def _weights(self) -> Any:
+        return pack(self.learner.weights())
+
+    def _go_on(self, done: int, of: int) -> None:
+        """Stop between two pieces of work that no other rank waits for."""
+        if self._told_to_stop(done, of):
+            raise Stopped(TOLD)
+
+    def _go_on_together(self, done: int, of: int) -> None:
+        """Stop all ranks before the same batch; those of one that left would wait for its gradient.
+
+        Rank 0 announces the last batch before it gives its share of it, so no rank can be past
+        it without having heard.
+        """
+        told, key = self._told_to_stop(done, of), f"raysubset-stop-{self._number}"
+        if self.world == 1 and told:
+            raise Stopped(TOLD)
+        if self.world > 1 and self._last is None:
+            store = distributed_c10d._get_default_store()
+            if self.rank == 0 and told:
+                store.set(key, str(done))
+                self._last = done
+            elif self.rank > 0 and store.check([key]):
+                self._last = int(store.get(key))
+        if self._last is not None and done > self._last:
+            raise Stopped(TOLD)
+
+    def _told_to_stop(self, done: int, of: int) -> bool:
+        """Send a sign of life at most every TICK_S, without waiting; return its last answer."""
+        now = time.monotonic()
+        if now - self._ticked < TICK_S:
+            return False
+        if self._tick is not None and not ray.wait([self._tick], timeout=0)[0]:
+            return False  # a slow mailbox: its answer is worth more than a second question
+        told = self._tick is not None and bool(_get(self._tick))
+        self._ticked, self._tick = now, self.mailbox.tick.remote(self.rank, done, of)
+        return told
+
+
+def _get(refs: Any) -> Any:
+    return ray.get(refs, timeout=MAILBOX_S)
+
+
+def peak_bytes() -> int:
+    """Return the peak resident memory of this process; pages shared with others count too."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def device_of_actor() -> torch.device:
+    """Return the device that Ray gave this actor."""
+    return torch.device("cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu")

@@ -1,0 +1,96 @@
+"""A run on Ray: one crew, and scorers where there is room, for one run or several."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from raysubset.cluster.crew import Crew
+from raysubset.cluster.ports import RayPool, RayTrainer
+from raysubset.cluster.room import Room
+from raysubset.cluster.scorers import Scorers
+from raysubset.cluster.session import ray_session
+from raysubset.engine import Outcome, Silence, Watch, run
+from raysubset.experiment import Experiment
+from raysubset.learn.problem import Problem, torch_threads
+from raysubset.preparation import Prepared, open_ledger
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hands:
+    """The crew and the scorers of a session."""
+
+    room: Room
+    crew: Crew
+    scorers: Scorers | None
+
+
+@contextmanager
+def hands(experiment: Experiment, problem: Problem, storage: Path) -> Generator[Hands]:
+    """Start the crew, then scorers where they have room beside it; end both.
+
+    Args:
+        experiment: its resources.
+        problem: put into the object store once, for all processes.
+        storage: a folder that every node sees; Ray Train's own state goes to storage/.ray, and
+            is gone afterwards.
+
+    Raises:
+        RoomError: the machine or the cluster cannot place them; nothing is left behind.
+    """
+    with ray_session(experiment) as room, ExitStack() as ending:
+        problem_ref: Any = ray.put(problem)
+        own = storage / ".ray"
+        ending.callback(_forget, own, with_folder=not storage.exists())
+        crew = Crew(problem_ref, room, experiment.resources, own)
+        ending.callback(crew.close)
+        scorers = None
+        if room.placement == "actors":
+            scorers = Scorers(problem_ref, room, experiment.resources)
+            ending.callback(scorers.close)
+            scorers.wait_until_ready()
+        yield Hands(room=room, crew=crew, scorers=scorers)
+
+
+def _forget(own: Path, *, with_folder: bool) -> None:
+    """Remove Ray Train's own state, and a run folder that was made for nothing else."""
+    shutil.rmtree(own, ignore_errors=True)
+    if with_folder:
+        with suppress(OSError):
+            own.parent.rmdir()
+
+
+def run_on(
+    prepared: Prepared,
+    with_hands: Hands,
+    run_dir: str | Path,
+    *,
+    resume: bool = False,
+    watch: Watch | None = None,
+) -> Outcome:
+    """Run one experiment with a crew that stands ready."""
+    watch = watch or Silence()
+    with torch_threads(prepared.experiment.resources.threads_per_rank):
+        ledger = open_ledger(prepared, run_dir, resume=resume)
+        try:
+            crew, name = with_hands.crew, str(ledger.path)
+            pool = RayPool(name, prepared.chooser, crew, with_hands.scorers, watch.progress)
+            trainer = RayTrainer(name, crew, with_hands.room, ledger.rounds, pool, watch.progress)
+            return run(prepared.experiment, prepared.phases, pool, trainer, ledger, watch)
+        finally:
+            ledger.close()
+
+
+def run_ray(
+    prepared: Prepared, run_dir: str | Path, *, resume: bool = False, watch: Watch | None = None
+) -> Outcome:
+    """Run one experiment on the Ray that is connected, or on a private one."""
+    storage = Path(run_dir).absolute()
+    with hands(prepared.experiment, prepared.problem, storage) as both:
+        return run_on(prepared, both, run_dir, resume=resume, watch=watch)

@@ -1,0 +1,102 @@
+"""A connection to Ray: the one that is there, or a private one on this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import ray
+
+from raysubset.cluster.room import Room, local_cpus, plan_room
+from raysubset.errors import RoomError
+from raysubset.experiment import Experiment
+
+KNOCK_S = 20.0
+
+
+@contextmanager
+def ray_session(experiment: Experiment) -> Generator[Room]:
+    """Connect, count the room, and let go again of what was started here.
+
+    A cluster that is connected already, or named by RAY_ADDRESS (as inside `ray job submit`), is
+    used as it is; else a private Ray without dashboard starts on this machine.
+
+    Raises:
+        RoomError: no Ray, or less room than the experiment asks for; nothing was started on it.
+    """
+    if ray.is_initialized():
+        yield plan_room(experiment.resources, ray.cluster_resources())
+        return
+    # Ray Train's defaults suit clusters; the poll interval is how long its end takes to be seen.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray sets accelerator variables to nothing where a task asks for none; GPUs stay visible.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        with _own_sigterm():
+            if address := os.environ.get("RAY_ADDRESS"):
+                _connect(address)
+            else:
+                _start_private(experiment)
+        yield plan_room(experiment.resources, ray.cluster_resources())
+    finally:
+        ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    if "://" in address:
+        raise RoomError(
+            f"RAY_ADDRESS={address} is no cluster to run on from here; send the job there with "
+            "`ray job submit`, or unset RAY_ADDRESS for a private Ray on this machine."
+        )
+    try:
+        _knock(address)
+        ray.init(logging_level=logging.WARNING, log_to_driver=False)
+    except Exception as error:  # Ray raises whatever is at hand, plain Exception included
+        raise RoomError(
+            f"no Ray cluster answers at RAY_ADDRESS={address} ({_first_line(error)}); start it, "
+            "or unset RAY_ADDRESS for a private Ray on this machine."
+        ) from error
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens: ray.init() alone tries for more than five minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S).close()
+
+
+def _start_private(experiment: Experiment) -> None:
+    cpus = local_cpus(experiment.resources)
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    try:
+        ray.init(
+            address="local",  # never another Ray that happens to run on this machine
+            num_cpus=cpus,
+            include_dashboard=False,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
+    except Exception as error:  # Ray raises whatever is at hand, plain Exception included
+        raise RoomError(
+            f"Ray did not start on this machine ({_first_line(error)}); try again when it is less "
+            "busy, or run in one process with --local: the ids are the same."
+        ) from error
+
+
+@contextmanager
+def _own_sigterm() -> Generator[None]:
+    """Give a handler of SIGTERM back that ray.init() takes: it exits where we end in good order."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if callable(before) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

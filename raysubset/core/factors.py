@@ -1,0 +1,161 @@
+"""Gradient factors: a last-layer gradient of C x (H+1) numbers, kept as its C + H factors.
+
+With logits z = W h + b, probabilities p and one-hot label y, the cross-entropy gradient of the
+head is g = r (outer) [h; 1] with residual r = p - y. It is never expanded.
+Shape letters: N examples, C classes, H embedding width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from raysubset.core import intake
+
+if TYPE_CHECKING:
+    from raysubset.core.intake import ArrayLike
+
+# Products run over fixed tiles of rows: they bound the N x C temporaries, and sums over rows
+# run tile by tile in order, so that the same rows give the same bits wherever they lie.
+TILE_ROWS = 65_536
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GradientFactors:
+    """The gradients of N examples as factors.
+
+    Attributes:
+        ids_N: int64, distinct; the examples' global row numbers.
+        label_N: int64 in 0..C-1.
+        residual_NC: p - y, floating.
+        embedding_NH: the head's input; may be 16-bit, products are taken in the residual's type.
+    """
+
+    ids_N: Tensor
+    label_N: Tensor
+    residual_NC: Tensor
+    embedding_NH: Tensor
+
+    @classmethod
+    def from_embeddings(
+        cls,
+        embedding_NH: ArrayLike,
+        label_N: ArrayLike,
+        weight_CH: ArrayLike,
+        bias_C: ArrayLike,
+        ids: ArrayLike | None = None,
+    ) -> GradientFactors:
+        """Return the factors of examples whose embeddings and head are given.
+
+        Shapes: (N, H), (N,), (C, H), (C,), ids (N,) or None for 0..N-1. numpy or torch.
+
+        Raises:
+            DataError: NaN or infinity (rows named), labels outside 0..C-1, repeated ids.
+            ModelError: a head whose width is not the embeddings'.
+        """
+        embedding = intake.matrix(embedding_NH, "embedding_NH")
+        weight, bias = intake.head(weight_CH, bias_C, embedding.shape[1])
+        label = intake.labels(label_N, len(embedding), len(weight), "label_N")
+        label = label.to(embedding.device)
+        logits = logits_of(embedding, weight, bias)
+        intake.refuse_non_finite(logits, "the logits of embedding_NH")
+        residual = residual_of(logits, label)
+        ids_N = intake.row_ids(ids, len(embedding)).to(embedding.device)
+        return cls(ids_N=ids_N, label_N=label, residual_NC=residual, embedding_NH=embedding)
+
+    @classmethod
+    def from_labels(
+        cls, label_N: ArrayLike, num_classes: int, ids: ArrayLike | None = None
+    ) -> GradientFactors:
+        """Return factors without gradients, for strategies that look at ids and labels only."""
+        label = intake.labels(label_N, len(label_N), num_classes, "label_N")
+        empty = torch.zeros(len(label), 0)
+        residual = torch.zeros(len(label), 1).expand(-1, num_classes)
+        ids_N = intake.row_ids(ids, len(label))
+        return cls(ids_N=ids_N, label_N=label, residual_NC=residual, embedding_NH=empty)
+
+    @property
+    def num_examples(self) -> int:
+        """N."""
+        return self.ids_N.shape[0]
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return self.residual_NC.shape[1]
+
+    @cached_property
+    def norm_N(self) -> Tensor:
+        """|g| = |r| |[h; 1]|. Shape: (N,)."""
+        parts = [
+            (t.residual_NC.square().sum(1) * (t.wide_embedding().square().sum(1) + 1)).sqrt()
+            for t in self.tiles()
+        ]
+        return torch.cat(parts) if parts else self.residual_NC.new_zeros(0)
+
+    def wide_embedding(self) -> Tensor:
+        """Return the embeddings in the residual's type. Shape: (N, H)."""
+        return self.embedding_NH.to(self.residual_NC.dtype)
+
+    def gradient_sum(self) -> Tensor:
+        """Return the sum of all gradients. Shape: (C, H+1), bias gradient in the last column."""
+        width = self.embedding_NH.shape[1] + 1
+        total = self.residual_NC.new_zeros(self.num_classes, width)
+        for tile in self.tiles():
+            total[:, :-1] += tile.residual_NC.T @ tile.wide_embedding()
+            total[:, -1] += tile.residual_NC.sum(0)
+        return total
+
+    def bias_only(self) -> GradientFactors:
+        """Return the factors of the bias gradient alone: the embedding has width 0."""
+        return GradientFactors(
+            ids_N=self.ids_N,
+            label_N=self.label_N,
+            residual_NC=self.residual_NC,
+            embedding_NH=self.embedding_NH[:, :0],
+        )
+
+    def take(self, rows: Tensor | slice) -> GradientFactors:
+        """Return the factors of some rows, in their order (rows are positions, not ids)."""
+        return GradientFactors(
+            ids_N=self.ids_N[rows],
+            label_N=self.label_N[rows],
+            residual_NC=self.residual_NC[rows],
+            embedding_NH=self.embedding_NH[rows],
+        )
+
+    def tiles(self) -> Iterator[GradientFactors]:
+        """Yield the rows in fixed tiles, in order."""
+        for start in range(0, self.num_examples, TILE_ROWS):
+            yield self.take(slice(start, start + TILE_ROWS))
+
+    @staticmethod
+    def concat(parts: Sequence[GradientFactors]) -> GradientFactors:
+        """Return the union of shards, in the order given."""
+        if len(parts) == 1:
+            return parts[0]
+        return GradientFactors(
+            ids_N=torch.cat([p.ids_N for p in parts]),
+            label_N=torch.cat([p.label_N for p in parts]),
+            residual_NC=torch.cat([p.residual_NC for p in parts]),
+            embedding_NH=torch.cat([p.embedding_NH for p in parts]),
+        )
+
+
+def logits_of(embedding_NH: Tensor, weight_CH: Tensor, bias_C: Tensor) -> Tensor:
+    """Return z = h W^T + b, in float32 at least. Shapes: (N, H), (C, H), (C,) -> (N, C)."""
+    wide = torch.promote_types(torch.float32, torch.promote_types(embedding_NH.dtype, bias_C.dtype))
+    embedding_NH = embedding_NH.to(wide)
+    return embedding_NH @ weight_CH.to(embedding_NH).T + bias_C.to(embedding_NH)
+
+
+def residual_of(logits_NC: Tensor, label_N: Tensor) -> Tensor:
+    """Return r = softmax(z) - onehot(y), the gradient of the cross-entropy in the logits."""
+    probability_NC = torch.softmax(logits_NC, dim=1)
+    return probability_NC - one_hot(label_N, logits_NC.shape[1]).to(probability_NC.dtype)

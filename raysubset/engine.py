@@ -1,0 +1,290 @@
+"""The engine: the loop that owns the rounds, whoever scores and trains.
+
+    select -> settle the round before -> train -> append
+
+A round is a value in and a value out, so resume, tests without Ray and sweeps follow.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from time import perf_counter
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from raysubset.core.observations import Observations
+from raysubset.errors import Stopped, TrainingDiverged
+from raysubset.experiment import Experiment
+from raysubset.learn.choosing import PhaseLike
+from raysubset.learn.learner import EpochTrace
+from raysubset.learn.local import Fit
+from raysubset.learn.scoring import PartName
+from raysubset.learn.weights import Weights
+from raysubset.ledger import Ledger, Round
+from raysubset.records import read_table
+from raysubset.schedule import Phase
+from raysubset.strategies.selection import Selection
+
+logger = logging.getLogger(__name__)
+
+
+class Pool(Protocol):
+    """Where examples are scored and chosen."""
+
+    def select(self, phase: PhaseLike, weights: Weights | None) -> Selection:
+        """Return the selection of a phase at these weights."""
+        ...
+
+
+class Trainer(Protocol):
+    """Where the chosen examples are trained on."""
+
+    def fit(self, selection: Selection, phase: PhaseLike, weights: Weights | None) -> Fit:
+        """Train a phase from these weights (None: from the start)."""
+        ...
+
+    def evaluate(self, part: PartName, weights: Weights | None = None) -> dict[str, float]:
+        """Return accuracy, macro-F1 and loss of a part (None: at the present weights)."""
+        ...
+
+
+class Watch(Protocol):
+    """Who looks on: the command line's progress, or nobody."""
+
+    def progress(self, stage: str, done: int, of: int) -> None:
+        """A stage has come this far; may raise `Stopped`."""
+        ...
+
+    def round_started(self, phase: Phase, rounds: int) -> None:
+        """A round begins."""
+        ...
+
+    def round_done(self, phase: Phase, selection: Selection, metrics: Mapping[str, Any]) -> None:
+        """A round ended."""
+        ...
+
+
+class Silence:
+    """A watch that looks away."""
+
+    def progress(self, stage: str, done: int, of: int) -> None:
+        """Do nothing."""
+
+    def round_started(self, phase: Phase, rounds: int) -> None:
+        """Do nothing."""
+
+    def round_done(self, phase: Phase, selection: Selection, metrics: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a run gave; one row of a table.
+
+    Attributes:
+        strategy: its name.
+        fraction: as asked for.
+        seed: as asked for.
+        budget: ids an epoch visits while the strategy selects.
+        num_pool: N after filters.
+        epochs: passes over a subset (or the pool).
+        selections: how many rounds scored the pool.
+        visits: example visits in training.
+        distinct: distinct ids trained on.
+        validation_accuracy: after the last round.
+        test_accuracy: after the last round; the test part is read here and nowhere else.
+        test_macro_f1: mean of the classes' F1 on the test part.
+        seconds_scoring: forward passes over pool and validation for selection.
+        seconds_greedy: choosing.
+        seconds_training: training steps.
+        seconds_other: hand-over and waiting for checkpoints; evaluation is in none of these.
+        speed_up: time of the same epochs over the full pool, at this run's seconds per visit,
+            over this run's scoring + greedy + training + other.
+        ceiling: 1 / (f + 1 / (3 R)): a forward pass costs a third of a training step.
+    """
+
+    strategy: str
+    fraction: float
+    seed: int
+    budget: int
+    num_pool: int
+    epochs: int
+    selections: int
+    visits: int
+    distinct: int
+    validation_accuracy: float
+    test_accuracy: float
+    test_macro_f1: float
+    seconds_scoring: float
+    seconds_greedy: float
+    seconds_training: float
+    seconds_other: float
+    speed_up: float
+    ceiling: float
+
+    @classmethod
+    def of(cls, result: Mapping[str, Any]) -> Outcome:
+        """Return the outcome written in a result.json."""
+        return cls(**{k: result[k] for k in cls.__dataclass_fields__})
+
+
+def run(
+    experiment: Experiment,
+    phases: tuple[Phase, ...],
+    pool: Pool,
+    trainer: Trainer,
+    ledger: Ledger,
+    watch: Watch | None = None,
+) -> Outcome:
+    """Run what is left of the phases, then read the test part once.
+
+    Raises:
+        TrainingDiverged: a loss was not finite; the rounds before it stay.
+    """
+    watch = watch or Silence()
+    weights = ledger.weights
+    seen = ledger.observations(int(ledger.identity["parts"]["pool"]))
+    for phase in phases[ledger.done :]:
+        watch.round_started(phase, len(phases))
+        try:
+            selection = pool.select(phase, weights)
+        except Stopped:
+            ledger.settle()  # the round before is whole, whatever becomes of this one
+            raise
+        ledger.settle()
+        if weights is not None and ledger.weights is not None:
+            weights = replace(weights, checkpoint=ledger.weights.checkpoint)
+        start = perf_counter()
+        fit = trainer.fit(selection, phase, weights)
+        fit_s = perf_counter() - start
+        weights = fit.weights
+        _refuse_divergence(fit)
+        seen = _after(seen, fit.traces)
+        metrics = _metrics(phase, selection, fit, fit_s)
+        ledger.append(_round(phase, selection, fit, metrics, seen), fit.saved)
+        watch.round_done(phase, selection, metrics)
+        logger.info("round %d: %s", phase.round, metrics)
+    ledger.settle()
+    return _finish(experiment, phases, trainer, ledger)
+
+
+def _finish(
+    experiment: Experiment, phases: tuple[Phase, ...], trainer: Trainer, ledger: Ledger
+) -> Outcome:
+    result = ledger.result
+    if result is not None and set(Outcome.__dataclass_fields__) <= set(result):
+        return Outcome.of(result)
+    test = trainer.evaluate("test", ledger.weights)
+    outcome = _outcome(experiment, phases, ledger, test)
+    ledger.finish(asdict(outcome) | {f"test_{k}": v for k, v in test.items()})
+    return outcome
+
+
+def _refuse_divergence(fit: Fit) -> None:
+    """Refuse a loss that is not finite; after the last step only validation shows it."""
+    after = math.isfinite(fit.metrics["validation_loss"])
+    for trace in fit.traces:
+        if not np.isfinite(trace.loss_K).all() or (trace is fit.traces[-1] and not after):
+            raise TrainingDiverged(
+                f"the training loss is no longer finite in epoch {trace.epoch} at learning rate "
+                f"{trace.lr:.4g}; the rounds before it are kept. Lower --training.lr or set "
+                "--training.clip_norm, and start a new run.",
+                epoch=trace.epoch,
+                lr=trace.lr,
+            )
+
+
+def _metrics(phase: Phase, selection: Selection, fit: Fit, fit_s: float) -> dict[str, Any]:
+    inside = fit.metrics.get("seconds_training", 0.0) + fit.metrics.get("seconds_evaluation", 0.0)
+    handover = selection.facts.get("seconds_handover", 0.0) + max(0.0, fit_s - inside)
+    return {
+        "strategy": phase.strategy,
+        "visits": phase.visits_before + phase.visits,
+        "epochs": phase.epochs.stop,
+        **selection.facts,
+        **fit.metrics,
+        "seconds_handover": handover,
+    }
+
+
+def _after(seen: Observations, traces: list[EpochTrace]) -> Observations:
+    for trace in traces:
+        seen = seen.after_epoch(
+            torch.from_numpy(trace.row_K),
+            torch.from_numpy(trace.loss_K),
+            torch.from_numpy(trace.margin_K),
+            torch.from_numpy(trace.correct_K),
+        )
+    return seen
+
+
+def _round(
+    phase: Phase, selection: Selection, fit: Fit, metrics: dict[str, Any], seen: Observations
+) -> Round:
+    epochs = [
+        {
+            "epoch": trace.epoch,
+            "loss": float(trace.loss_K.mean()),
+            "accuracy": float(trace.correct_K.mean()),
+            "lr": trace.lr,
+            "visits": phase.visits_before + (index + 1) * phase.budget,
+        }
+        for index, trace in enumerate(fit.traces)
+    ]
+    return Round(
+        phase=phase, selection=selection, metrics=metrics, observations=seen, epochs=epochs
+    )
+
+
+def _outcome(
+    experiment: Experiment,
+    phases: tuple[Phase, ...],
+    ledger: Ledger,
+    test: Mapping[str, float],
+) -> Outcome:
+    rounds = [line for line in ledger.history() if line["kind"] == "round"]
+    second = {
+        stage: sum(line.get(f"seconds_{stage}") or 0.0 for line in rounds)
+        for stage in ("scoring", "greedy", "training", "handover", "checkpoint_wait")
+    }
+    other = second["handover"] + second["checkpoint_wait"]
+    spent = second["scoring"] + second["greedy"] + second["training"] + other
+    num_pool, visits = int(ledger.identity["pool"]), phases[-1].total_visits
+    selection = experiment.selection
+    full_s = second["training"] / visits * num_pool * experiment.training.epochs
+    scored = sum(1 for line in rounds if line.get("examples_scored"))
+    share = visits / (num_pool * experiment.training.epochs)
+    forward = 1 / (3 * selection.select_every) if scored else 0.0
+    return Outcome(
+        strategy=selection.strategy,
+        fraction=selection.fraction,
+        seed=experiment.seed,
+        budget=phases[-1].budget,
+        num_pool=num_pool,
+        epochs=phases[-1].epochs.stop,
+        selections=scored,
+        visits=visits,
+        distinct=distinct_ids(ledger),
+        validation_accuracy=rounds[-1]["validation_accuracy"],
+        test_accuracy=test["accuracy"],
+        test_macro_f1=test["macro_f1"],
+        seconds_scoring=second["scoring"],
+        seconds_greedy=second["greedy"],
+        seconds_training=second["training"],
+        seconds_other=other,
+        speed_up=full_s / spent if spent else math.nan,
+        ceiling=1 / (share + forward),
+    )
+
+
+def distinct_ids(ledger: Ledger) -> int:
+    """Return how many distinct ids the run trained on."""
+    seen: np.ndarray = np.zeros(0, dtype=np.int64)
+    for path in sorted(ledger.rounds.glob("*/selection.parquet")):
+        seen = np.union1d(seen, read_table(path)["id"].to_numpy())
+    return len(seen)

@@ -1,0 +1,307 @@
+"""Experiment: the only config. Frozen, validated; YAML and the command line give the same value."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import reprlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
+
+from raysubset.errors import ConfigError
+from raysubset.learn.settings import DataSettings, ModelSettings, Settings, TrainingSettings
+
+MAX_YAML_BYTES = 1_000_000
+_SHOWN = 10
+StrategyName = Literal["glister", "random", "adaptive-random", "full", "full-compressed"]
+
+
+def _fraction(value: object) -> object:
+    """Give per cent its own answer: the commonest slip in this field."""
+    try:
+        number = float(value) if isinstance(value, (int, float, str)) else 0.0
+    except ValueError:
+        return value
+    if 1 < number <= 100:
+        raise ValueError(
+            f"must lie in (0, 1]; for {number:g} per cent did you mean {number / 100:g}?"
+        )
+    return value
+
+
+def _picks(text: str) -> str:
+    from raysubset.named import picks_of
+
+    try:
+        picks_of(text)
+    except ConfigError as error:
+        raise ValueError(f"is refused: {error}") from None
+    return text
+
+
+def _regularizer(text: str) -> str:
+    from raysubset.named import parse_call
+
+    known = {"none": 0, "facility_location": 1, "diversity": 1, "random": 1}
+    name, values = parse_call(text, known)
+    if values and (values[0] < 0 or (name == "random" and values[0] > 1)):
+        raise ValueError("needs LAM of at least 0, or SHARE in [0, 1]")
+    return text
+
+
+def _step_size(value: object) -> object:
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class GlisterSettings(Settings):
+    """GLISTER's own options."""
+
+    gradient: Literal["last_layer", "bias"] = "last_layer"
+    """last_layer; bias keeps the residual only (CORDS's default)."""
+
+    step: Literal["mean", "sum"] = "mean"
+    """mean: a full budget is one step along the subset's mean gradient; sum: step_size a pick."""
+
+    step_size: Annotated[
+        Literal["auto"] | Annotated[float, Field(gt=0)], BeforeValidator(_step_size)
+    ] = "auto"
+    """The look-ahead's step; auto: the one with the smallest validation loss on a fixed grid."""
+
+    picks: Annotated[str, AfterValidator(_picks)] = "exact"
+    """exact, block(SIZE), blocks(COUNT) or stochastic(EPSILON)."""
+
+    normalize: bool = False
+    """Rank by the cosine instead of the inner product."""
+
+    regularizer: Annotated[str, AfterValidator(_regularizer)] = "none"
+    """none, facility_location(LAM), diversity(LAM) or random(SHARE)."""
+
+
+class SelectionSettings(Settings):
+    """What is chosen, how much of it and how often."""
+
+    strategy: StrategyName = "glister"
+    """glister, adaptive-random, random, full, or full-compressed (full at equal compute)."""
+
+    fraction: Annotated[float, BeforeValidator(_fraction), Field(gt=0, le=1)] = 0.1
+    """The share of the pool that an epoch visits."""
+
+    select_every: Annotated[int, Field(ge=1)] = 10
+    """Epochs between selections."""
+
+    warm_start: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The share of the epochs replaced by full-pool epochs with as many visits, at the start."""
+
+    balance: Literal["validation", "pool", "equal", "none"] = "validation"
+    """Class quotas, for every strategy alike: the shares of validation, the pool, or uniform."""
+
+    filters: tuple[Literal["duplicates"], ...] = ()
+    """What is dropped from the pool before any strategy: duplicates (exact ones)."""
+
+    candidates: Annotated[float, Field(ge=1)] = 1.0
+    """1: choose from all; m: score and choose from a fresh uniform sample of m * K ids."""
+
+    batch_size: Annotated[int, Field(ge=1)] = 256
+    """Examples per scoring call."""
+
+    glister: GlisterSettings = GlisterSettings()
+
+
+class ResourceSettings(Settings):
+    """Where it runs."""
+
+    workers: Annotated[int, Field(ge=1)] = 2
+    """Training ranks (DDP). Another number is another run: same curve, not the same ids."""
+
+    scorers: Annotated[int, Field(ge=1)] = 2
+    """Scoring actors; any number gives the same ids."""
+
+    placement: Literal["auto", "actors", "crew"] = "auto"
+    """Who scores: dedicated actors, the training crew in place, or actors where there is room."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: a GPU per rank where the cluster has enough of them, else CPU."""
+
+    threads_per_rank: Annotated[int, Field(ge=1)] = 1
+    """torch threads of every process that trains, scores or selects (sums depend on it)."""
+
+    start_timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    """How long the crew may take to its first sign of life; longer with an autoscaler."""
+
+    call_timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    """How long one scoring call, or silence of a training rank, may last."""
+
+    max_failures: Annotated[int, Field(ge=0)] = 3
+    """How many times a lost training group, or scorer, is started again."""
+
+    keep_checkpoints: Annotated[int, Field(ge=1)] = 2
+    """How many of the newest rounds keep their checkpoint."""
+
+
+class Experiment(Settings):
+    """Everything that a run depends on."""
+
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    selection: SelectionSettings = SelectionSettings()
+    training: TrainingSettings = TrainingSettings()
+    resources: ResourceSettings = ResourceSettings()
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """The seed of everything: parts, weights, order, augmentation, selection."""
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Experiment:
+        """Return the experiment of nested values; a `ConfigError` names the option and remedy."""
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            raise ConfigError(sentences(error)) from None
+
+    @classmethod
+    def read(cls, path: str | Path) -> dict[str, Any]:
+        """Return the nested values of a YAML file, checked as an experiment."""
+        values = read_yaml(path)
+        try:
+            cls.of(values)
+        except ConfigError as error:
+            raise ConfigError(f"experiment file {path}: {error}") from None
+        return values
+
+    def to_yaml(self) -> str:
+        """Return the resolved config, every field spelled out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the config's canonical JSON."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def differences(self, other: Experiment) -> list[str]:
+        """Return "section.option: a -> b" for everything that differs."""
+        mine, theirs = flatten(self.model_dump(mode="json")), flatten(other.model_dump(mode="json"))
+        keys = [k for k in mine | theirs if mine.get(k) != theirs.get(k)]
+        return [f"{key}: {mine.get(key)} -> {theirs.get(key)}" for key in keys]
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """A safe loader that refuses a key written twice, where YAML silently keeps the last."""
+
+
+def _unique_mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode) and key.value in seen:
+            line = key.start_mark.line + 1
+            problem = f"{key.value!r} stands twice in its section (again in line {line}); keep one"
+            raise yaml.constructor.ConstructorError(problem=problem)
+        seen.add(str(key.value))
+    return loader.construct_mapping(node, deep=True)
+
+
+_UniqueKeys.add_constructor("tag:yaml.org,2002:map", _unique_mapping)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Return a YAML mapping, read safely: no tags, no duplicate keys, no huge files."""
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"experiment file {path} does not exist; give a YAML file.")
+    if path.stat().st_size > MAX_YAML_BYTES:
+        raise ConfigError(f"experiment file {path} is larger than 1 MB; that is no experiment.")
+    try:
+        values = _UniqueKeys(path.read_text(encoding="utf-8")).get_single_data()
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"experiment file {path} is not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"experiment file {path} must hold sections (data:, selection:, ...).")
+    return values
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested values as {"section.option": value}."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        flat |= flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return flat
+
+
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Return {"section.option": value} as nested values."""
+    nested: dict[str, Any] = {}
+    for name, value in flat.items():
+        *sections, option = name.split(".")
+        place = nested
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[option] = value
+    return nested
+
+
+def options(section: type[BaseModel] = Experiment, prefix: str = "") -> dict[str, Any]:
+    """Return every option as {"section.option": pydantic field}."""
+    found: dict[str, Any] = {}
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            found |= options(kind, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = field
+    return found
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """Return "; did you mean x?" by the last part, of the same section first; "" if none is near.
+
+    Whole names of one section look alike by the section alone.
+    """
+    section, _, last = word.rpartition(".")
+    beside = [name for name in known if name.rpartition(".")[0] == section]
+    for names in (beside, known):
+        by_last = {name.rpartition(".")[2]: name for name in names}
+        near = difflib.get_close_matches(last, list(by_last), n=1, cutoff=0.6)
+        if near:
+            return f"; did you mean {by_last[near[0]]}?"
+    return ""
+
+
+def sentences(error: ValidationError) -> str:
+    """Return a line per option, the first ten: pydantic tells every branch of a union apart."""
+    errors = error.errors()
+    whys: dict[str, list[str]] = {}
+    for each in errors[:_SHOWN]:
+        what, why = _sentence(each)
+        whys.setdefault(what, []).append(why)
+    lines = [what + ", or ".join(why) for what, why in whys.items()]
+    return "\n".join(lines + [f"... and {len(errors) - _SHOWN} more"] * (len(errors) > _SHOWN))
+
+
+def _brief() -> reprlib.Repr:
+    """Return a repr that ends: a few aliases in YAML can stand for a value of many gigabytes."""
+    brief = reprlib.Repr()
+    brief.maxlevel, brief.maxstring, brief.maxother = 2, 200, 200
+    return brief
+
+
+def _sentence(error: Any) -> tuple[str, str]:
+    """Return a pydantic error as ("what=its value: ", "why, what to do")."""
+    parts = [str(part) for part in error["loc"] if isinstance(part, str)]
+    known = options()
+    sections = sorted({key[:at] for key in known for at, sign in enumerate(key) if sign == "."})
+    if error["type"] == "extra_forbidden":
+        name = ".".join(parts)
+        return f"unknown option {name}{did_you_mean(name, sections + list(known))}", ""
+    while parts and ".".join(parts) not in [*known, *sections]:
+        # pydantic appends the tried branch of a union to the place; the option is what precedes.
+        parts.pop()
+    what = f"{'.'.join(parts) or 'experiment'}={_brief().repr(error['input'])}: "
+    if error["type"] == "model_type":
+        return what, "must be a section of options; give its options or leave it out"
+    message = error["msg"].removeprefix("Value error, ")
+    return what, f"{message[0].lower()}{message[1:]}"

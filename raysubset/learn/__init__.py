@@ -1,0 +1,1 @@
+"""Learning in one process with PyTorch: models, data on the device, and the training recipe."""

@@ -1,0 +1,111 @@
+"""Checkpoints: weights as safetensors, optimizer and counters through torch.save, both hashed.
+
+Nothing read here can execute code: safetensors by format, torch.load with weights_only=True.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from raysubset.errors import RunFolderError
+
+WEIGHTS, TRAINER = "weights.safetensors", "trainer.pt"
+Files = dict[str, str]
+"""File name -> SHA-256."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointRef:
+    """Where a committed state lies.
+
+    Attributes:
+        path: the folder.
+        files: name -> SHA-256, from the manifest; checked before anything is parsed.
+    """
+
+    path: str
+    files: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Snapshot:
+    """A copy of the training state at the end of a round, on the host."""
+
+    weights: dict[str, Tensor]
+    trainer: dict[str, Any]
+
+
+def write_checkpoint(folder: str | Path, snapshot: Snapshot) -> tuple[Files, float]:
+    """Write a snapshot and fsync it; return its files with their SHA-256, and the seconds."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    start, folder = perf_counter(), Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        save_file(snapshot.weights, folder / WEIGHTS)
+    except SafetensorError as error:  # it wraps the system's errors: a full disk is one
+        raise OSError(errno.EIO, str(error)) from None
+    torch.save(snapshot.trainer, folder / TRAINER)
+    files = {name: _sync_and_hash(folder / name) for name in (WEIGHTS, TRAINER)}
+    return files, perf_counter() - start
+
+
+def read_weights(ref: CheckpointRef) -> dict[str, Tensor]:
+    """Return the weights of a checkpoint whose hash is right."""
+    from safetensors.torch import load
+
+    return load(_checked(ref, WEIGHTS))
+
+
+def read_trainer(ref: CheckpointRef) -> dict[str, Any]:
+    """Return the optimizer state and counters of a checkpoint whose hash is right."""
+    content = io.BytesIO(_checked(ref, TRAINER))
+    try:
+        return torch.load(content, weights_only=True, map_location="cpu")
+    except pickle.UnpicklingError:
+        raise RunFolderError(
+            f"checkpoint {Path(ref.path) / TRAINER} holds more than tensors and numbers, so it is "
+            "not loaded: it could run code. Remove its round folder and resume."
+        ) from None
+
+
+def file_hash(path: str | Path) -> str:
+    """Return the SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync_and_hash(path: Path) -> str:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return file_hash(path)
+
+
+def _checked(ref: CheckpointRef, name: str) -> bytes:
+    path = Path(ref.path) / name
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RunFolderError(f"checkpoint {path} cannot be read: {error.strerror}.") from None
+    if hashlib.sha256(content).hexdigest() != ref.files[name]:
+        raise RunFolderError(
+            f"checkpoint {path} is not what its manifest recorded (SHA-256 differs); it was "
+            "damaged or replaced. Remove its round folder and resume from the round before."
+        )
+    return content

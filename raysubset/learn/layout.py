@@ -1,0 +1,41 @@
+"""Numbers and memory on a device: autocast types and the layout of images."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from raysubset.learn.problem import Problem
+
+
+def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
+    """Return the type of autocast, or None for fp32."""
+    if precision == "auto":
+        if device.type != "cuda":
+            return None
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def autocast(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
+    """Return the autocast context of a device; off for fp32."""
+    return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
+
+
+def placed(model: nn.Module, problem: Problem, device: torch.device) -> nn.Module:
+    """Return the model on the device in its layout; scorers' and trainers' are the same, for bits.
+
+    channels_last: images on GPUs, or as `training.channels_last` says.
+    """
+    image = len(problem.in_shape) == 3
+    on = {"auto": device.type == "cuda", "on": True, "off": False}[problem.training.channels_last]
+    model = model.to(device)
+    return model.to(memory_format=torch.channels_last) if image and on else model
+
+
+def laid_out(content_B: Tensor, model: nn.Module) -> Tensor:
+    """Give images the layout of the model's convolutions, else cuDNN converts every layer."""
+    first = next((p for p in model.parameters() if p.ndim == 4), None)
+    if content_B.ndim != 4 or first is None or first.is_contiguous():
+        return content_B
+    return content_B.contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,160 @@
+"""One process, no Ray: the laptop twins of the two ports, and the oracle of the Ray ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+
+from raysubset.learn.checkpoint import Files, Snapshot, write_checkpoint
+from raysubset.learn.choosing import Choice, Chooser, PhaseLike, Progress, choose
+from raysubset.learn.learner import EpochTrace, Learner, TrainOrder
+from raysubset.learn.problem import Problem
+from raysubset.learn.scoring import (
+    PartName,
+    RangeOutput,
+    RowRange,
+    Scorer,
+    merge_counts,
+    ranges_of,
+)
+from raysubset.learn.weights import Weights
+from raysubset.strategies.selection import Selection
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fit:
+    """What a trainer answers.
+
+    Attributes:
+        weights: the state after the phase.
+        traces: what each epoch saw.
+        metrics: validation figures and seconds by stage.
+        saved: waits for the checkpoint; returns its files with their hashes, and the seconds that
+            writing took.
+    """
+
+    weights: Weights
+    traces: list[EpochTrace]
+    metrics: dict[str, float]
+    saved: Callable[[], tuple[Files, float]]
+
+
+class LocalPool:
+    """Scores and selects in this process."""
+
+    def __init__(self, chooser: Chooser, scorer: Scorer, progress: Progress) -> None:
+        """Join a chooser and a scorer."""
+        self.chooser, self.scorer, self.progress = chooser, scorer, progress
+
+    def select(self, phase: PhaseLike, weights: Weights | None) -> Selection:
+        """Return the selection of a phase, at these weights where it needs any."""
+
+        def score_and_choose(ranges: Sequence[RowRange], choice: Choice) -> tuple[Selection, float]:
+            assert weights is not None, "a phase that scores comes after one that trains"
+            self.scorer.load(weights.state())
+            outputs: list[RangeOutput] = []
+            start = perf_counter()
+            for rows in ranges:
+                outputs.append(self.scorer.score(rows, embeddings=choice.embeddings))
+                self.progress("scoring", len(outputs), len(ranges))
+            busy_s = perf_counter() - start
+            return choose(choice, outputs, self.scorer.device, self.progress), busy_s
+
+        return self.chooser.select(phase, score_and_choose)
+
+
+class LocalTrainer:
+    """Trains in this process, playing all W ranks in turn."""
+
+    def __init__(self, learner: Learner, rounds: Path, progress: Progress) -> None:
+        """Join a learner and the folder of rounds.
+
+        Args:
+            learner: plays all ranks.
+            rounds: checkpoints go to rounds/0007/checkpoint.
+            progress: called between batches; may raise `Stopped`.
+        """
+        self.learner, self.rounds, self.progress = learner, rounds, progress
+        self.evaluator = Scorer(learner.problem, learner.device, learner).warm()
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+
+    def fit(self, selection: Selection, phase: PhaseLike, weights: Weights | None) -> Fit:
+        """Train one phase from these weights (None: from the start)."""
+        self._continue_from(weights)
+        start = perf_counter()
+        traces = self.learner.train(
+            train_order(selection, phase),
+            lambda done, of: self.progress("training", done, of),
+        )
+        trained = perf_counter()
+        self.learner.round = phase.round
+        metrics = {f"validation_{k}": v for k, v in self.evaluate("validation").items()}
+        metrics["seconds_training"] = trained - start
+        metrics["seconds_evaluation"] = perf_counter() - trained
+        saved = self._save(self.learner.snapshot(phase.round))
+        weights = Weights(round=phase.round, tensors=self.learner.weights())
+        metrics["seconds_fit_wall"] = perf_counter() - start
+        return Fit(weights=weights, traces=traces, metrics=metrics, saved=saved.result)
+
+    def evaluate(self, part: PartName, weights: Weights | None = None) -> dict[str, float]:
+        """Return accuracy, macro-F1 and loss of a part at these weights (None: the present)."""
+        if weights is not None:
+            self._continue_from(weights)
+        ranges = part_ranges(self.learner.problem, part)
+        return merge_counts([self.evaluator.count(rows) for rows in ranges])
+
+    def close(self) -> None:
+        """Wait for the last checkpoint to be written."""
+        self._writer.shutdown()
+
+    def _continue_from(self, weights: Weights | None) -> None:
+        if weights is None:
+            self.learner.reset()
+        elif self.learner.round != weights.round:
+            assert weights.checkpoint is not None, "a resumed round has a checkpoint"
+            self.learner.load(weights.checkpoint)
+
+    def _save(self, snapshot: Snapshot) -> Future[tuple[Files, float]]:
+        folder = checkpoint_folder(self.rounds, int(snapshot.trainer["round"]))
+        return self._writer.submit(write_checkpoint, folder, snapshot)
+
+
+def part_ranges(problem: Problem, part: PartName) -> list[RowRange]:
+    """Return the fixed ranges of a whole part."""
+    dataset = getattr(problem.parts, part)
+    return ranges_of(part, dataset.id_N, problem.scoring_batch)
+
+
+def checkpoint_folder(rounds: Path, round_: int) -> Path:
+    """Return where a round's checkpoint lies."""
+    return rounds / f"{round_:04d}" / "checkpoint"
+
+
+def train_order(selection: Selection, phase: PhaseLike) -> TrainOrder:
+    """Return what to train on in a phase, as plain data."""
+    weights = None
+    if selection.weights is not None and not np.all(selection.weights == 1):
+        weights = selection.weights
+    return TrainOrder(
+        ids_EK=selection.ids.reshape(selection.epochs, -1),
+        weights_K=weights,
+        epochs=phase.epochs,
+        visits_before=phase.visits_before,
+        total_visits=phase.total_visits,
+    )
+
+
+def local_ports(
+    problem: Problem, chooser: Chooser, rounds: Path, *, world: int, device: str, progress: Progress
+) -> tuple[LocalPool, LocalTrainer]:
+    """Return both ports of a run without Ray."""
+    on = torch.device(device)
+    learner = Learner(problem, on, world=world)
+    trainer = LocalTrainer(learner, rounds, progress)
+    return LocalPool(chooser, Scorer(problem, on), progress), trainer

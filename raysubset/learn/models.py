@@ -1,0 +1,240 @@
+"""Models by name: three that ship, `auto`, and `module:factory` for a person's own.
+
+Every model is built on the CPU from a seed, and leaves all global random state as it was.
+A shape is one example's: (channels, height, width) for images, (features,) for tables.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
+from math import prod
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import is_lazy
+
+from raysubset.errors import ModelError
+
+_RESNET_MIN_SIDE = 32  # below it, ResNet-18's three halvings leave less than 4 x 4
+_CONV_WIDTHS = (32, 64, 128)
+_MLP_WIDTH = 128
+
+
+def build_model(name: str, *, in_shape: tuple[int, ...], num_classes: int, seed: int) -> nn.Module:
+    """Return a fresh model on the CPU, its weights a function of the arguments alone.
+
+    `name` is one of "auto", "convnet", "mlp", "resnet18" or "module:factory".
+    Raises ModelError for a name that is unknown, a model that does not fit `in_shape`, and a
+    factory that cannot be imported or called or that gives no `nn.Module`.
+    """
+    build = _builder(name, in_shape)
+    # fork_rng keeps the CPU's stream; torch.manual_seed would also reseed CUDA, which it does not
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(seed)
+        return build(in_shape, num_classes)
+
+
+def resolved_name(name: str, in_shape: tuple[int, ...]) -> str:
+    """Return the name that "auto" stands for with this data; other names stay."""
+    return _auto_name(in_shape) if name == "auto" else name
+
+
+def has_batch_norm(model: nn.Module) -> bool:
+    """Return whether any layer normalises over the batch, and so needs 2 rows to train."""
+    return any(isinstance(module, _BatchNorm) for module in model.modules())
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return " (did you mean 'x'?)" for the closest known word, or "" when none is close."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+_Builder = Callable[[tuple[int, ...], int], nn.Module]
+
+
+def _builder(name: str, in_shape: tuple[int, ...]) -> _Builder:
+    """Return the function that builds the model called `name`."""
+    if ":" in name:
+        return lambda shape, classes: _from_factory(name, shape, classes)
+    if name == "auto":
+        name = _auto_name(in_shape)
+    if name not in _BUILDERS:
+        known = sorted([*_BUILDERS, "auto"])
+        raise ModelError(
+            f"model.name={name!r} is not a model{did_you_mean(name, known)}; "
+            f"choose {', '.join(known)}, or module:factory for your own"
+        )
+    return _BUILDERS[name]
+
+
+def _auto_name(in_shape: tuple[int, ...]) -> str:
+    """Return the shipped model that suits the shape."""
+    if len(in_shape) != 3:
+        return "mlp"
+    return "convnet" if min(in_shape[1:]) < _RESNET_MIN_SIDE else "resnet18"
+
+
+def _resnet18(in_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    """Return ResNet-18 with the CIFAR stem: 3x3 at stride 1, no max-pool (He et al., CVPR 2016)."""
+    _require_image("resnet18", in_shape)
+    from torchvision.models import resnet18  # lazy: `import raysubset` stays free of torchvision
+
+    model = resnet18(weights=None, num_classes=num_classes)
+    model.conv1 = nn.Conv2d(in_shape[0], 64, kernel_size=3, padding=1, bias=False)
+    nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
+    model.add_module("maxpool", nn.Identity())
+    return model
+
+
+def _convnet(in_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    """Return three conv-BN-ReLU blocks, a global average pool and a head: about 94k parameters."""
+    _require_image("convnet", in_shape)
+    layers: list[nn.Module] = []
+    channels = in_shape[0]
+    for width in _CONV_WIDTHS:
+        if layers:
+            layers.append(nn.MaxPool2d(2, ceil_mode=True))  # ceil: a side of 1 stays 1
+        layers += [
+            nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+        ]
+        channels = width
+    return nn.Sequential(
+        *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes)
+    )
+
+
+def _mlp(in_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    """Return two hidden layers with BatchNorm and ReLU over the flattened example."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    width = prod(in_shape)
+    for _ in range(2):
+        layers += [
+            nn.Linear(width, _MLP_WIDTH, bias=False),
+            nn.BatchNorm1d(_MLP_WIDTH),
+            nn.ReLU(inplace=True),
+        ]
+        width = _MLP_WIDTH
+    return nn.Sequential(*layers, nn.Linear(width, num_classes))
+
+
+_BUILDERS: dict[str, _Builder] = {"convnet": _convnet, "mlp": _mlp, "resnet18": _resnet18}
+
+
+def _require_image(name: str, in_shape: tuple[int, ...]) -> None:
+    """Refuse a shape that is not (channels, height, width)."""
+    if len(in_shape) != 3:
+        raise ModelError(
+            f"model.name={name!r} needs images of shape (channels, height, width), and one "
+            f"example has shape {in_shape}; use model.name='mlp'"
+        )
+
+
+def _from_factory(name: str, in_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    """Return what the person's `module:factory` builds. Runs their code, by design."""
+    module_name, _, attribute = name.partition(":")
+    if not module_name or not attribute:
+        raise ModelError(
+            f"model.name={name!r} lacks a part; write module:factory, as in mynet:build"
+        )
+    with _working_directory_importable():
+        factory = _import_factory(module_name, attribute)
+        model = _call_factory(
+            f"{module_name}:{attribute}", factory, in_shape=in_shape, num_classes=num_classes
+        )
+    if not isinstance(model, nn.Module):
+        raise ModelError(
+            f"model.name={name!r}: the factory returned {type(model).__name__} "
+            f"({_shorten(repr(model))}), not a torch.nn.Module; return the model itself"
+        )
+    if any(is_lazy(parameter) for parameter in model.parameters()):
+        raise ModelError(
+            f"model.name={name!r}: the model has lazy layers, whose weights would be drawn outside "
+            f"the seed; give their sizes"
+        )
+    return model
+
+
+@contextmanager
+def _working_directory_importable() -> Generator[None]:
+    """Put the working directory first on the import path, as `python -m` does, for a while."""
+    # not for ever: a folder called `datasets` here would shadow a package someone imports later
+    folder = os.getcwd()
+    sys.path.insert(0, folder)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        if folder in sys.path:
+            sys.path.remove(folder)
+
+
+def _import_factory(module_name: str, attribute: str) -> Callable[..., object]:
+    """Return the callable `attribute` of the module, or say what is there instead."""
+    try:
+        module = importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:  # a person's module may fail in any way
+        raise ModelError(
+            f"model.name={module_name}:{attribute}: importing {module_name!r} failed with "
+            f"{_cause(error)}; it must be installed or stand in the working directory {os.getcwd()}"
+        ) from error
+    public = [name for name in vars(module) if not name.startswith("_")]
+    factory = getattr(module, attribute, None)
+    if factory is None:
+        raise ModelError(
+            f"model.name={module_name}:{attribute}: module {module_name!r} has no "
+            f"{attribute!r}{did_you_mean(attribute, public)}; it has {_shorten(', '.join(public))}"
+        )
+    if isinstance(factory, nn.Module) or not callable(factory):
+        raise ModelError(
+            f"model.name={module_name}:{attribute}: it is of type {type(factory).__name__}, "
+            f"not a factory; name a class, or a function that builds and returns the model"
+        )
+    return factory
+
+
+def _call_factory(
+    name: str, factory: Callable[..., object], *, in_shape: tuple[int, ...], num_classes: int
+) -> object:
+    """Return factory(num_classes=..., in_shape=...), with those of the two that it accepts."""
+    offered: dict[str, object] = {"num_classes": num_classes, "in_shape": in_shape}
+    chosen: dict[str, object] = {}
+    try:
+        chosen = _accepted(factory, offered)
+        return factory(**chosen)
+    except (Exception, SystemExit) as error:  # a person's factory may fail in any way
+        call = ", ".join(f"{key}={value}" for key, value in chosen.items())
+        raise ModelError(
+            f"model.name={name}: the factory, called with ({call}), failed with {_cause(error)}; "
+            f"it may take num_classes and in_shape, everything else needs a default"
+        ) from error
+
+
+def _accepted(factory: Callable[..., object], offered: dict[str, object]) -> dict[str, object]:
+    """Return the offered keywords that the factory names; **kwargs gets num_classes alone.
+
+    torchvision's and timm's factories hand **kwargs on to a class that knows no in_shape.
+    """
+    parameters = inspect.signature(factory).parameters.values()
+    by_keyword = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    names = {parameter.name for parameter in parameters if parameter.kind in by_keyword}
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        names.add("num_classes")
+    return {key: value for key, value in offered.items() if key in names}
+
+
+def _cause(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _shorten(text: str, length: int = 200) -> str:
+    return text if len(text) <= length else text[: length - 3] + "..."

@@ -1,0 +1,188 @@
+"""Disjoint parts of a source: the pool, what drives the selection, and what reports.
+
+Letters: N rows, C classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysubset.core.keys import derive_key
+from raysubset.errors import ConfigError, DataError
+from raysubset.learn.data import Dataset
+from raysubset.learn.sources import Sources
+from raysubset.learn.sources.strata import allot, draw, rows_of_share, share_in
+
+_TEST_SHARE = 0.2
+_VALIDATION_SHARE = 0.1
+_ENOUGH_ROWS = 3  # a class with fewer cannot stand in the pool, in validation and in test
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Rows by what they are for; no row of the source stands in two of them."""
+
+    pool: Dataset
+    """What may be selected and trained on."""
+    validation: Dataset
+    """What drives the selection."""
+    tuning: Dataset | None = None
+    """What chooses options by a score; None where nothing is chosen."""
+    test: Dataset
+    """What is reported; read once per finished run."""
+
+    def describe(self) -> dict[str, int]:
+        """Return how many rows each part has, and the number of classes."""
+        sizes = {name: part.num_examples for name, part in _named(self).items()}
+        return {**sizes, "tuning": sizes.get("tuning", 0), "classes": self.pool.num_classes}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over the fingerprints of the parts."""
+        named = ((name, part.fingerprint) for name, part in _named(self).items())
+        return hashlib.sha256(repr(sorted(named)).encode()).hexdigest()
+
+
+def split_parts(
+    sources: Sources,
+    *,
+    validation: str | float | None,
+    tuning: str | float | None,
+    test: str | float | None,
+    seed: int,
+) -> Parts:
+    """Return the parts of a source; those without files of their own are split off its train rows.
+
+    The test part goes first; `validation` and `tuning` are shares of the train rows that remain,
+    both of the same rows. Rows are drawn by class and seed, whatever their order: a part has
+    floor(share * rows) of them, and more only where each class with three or more rows needs one.
+    The pool keeps a row of every class.
+
+    Args:
+        sources: train rows, and the parts with files of their own; these are taken as they are.
+        validation: share in (0, 1); None for 0.1. A path is for `load_sources`.
+        tuning: share in (0, 1); None for no tuning part.
+        test: share in (0, 1); None for 0.2.
+        seed: which rows go where.
+
+    Raises:
+        ConfigError: a share outside (0, 1), or shares that leave no pool.
+        DataError: too few rows, or a class in another part that the pool lacks.
+    """
+    given = {"test": test, "validation": validation, "tuning": tuning}
+    shares = {part: share_in(value, part) for part, value in given.items()}
+    shares["test"] = shares["test"] or _TEST_SHARE
+    shares["validation"] = shares["validation"] or _VALIDATION_SHARE
+    own = {
+        part: dataset
+        for part in ("test", "validation", "tuning")
+        if (dataset := getattr(sources, part)) is not None
+    }
+    todo = {part: share for part, share in shares.items() if share and part not in own}
+    _check_shares(todo)
+    split = {**own, **_split(sources.train, todo, derive_key(seed, "parts"))}
+    parts = Parts(
+        pool=split["pool"],
+        validation=split["validation"],
+        tuning=split.get("tuning"),
+        test=split["test"],
+    )
+    _check_classes(parts)
+    return parts
+
+
+def overlap_notes(parts: Parts) -> tuple[str, ...]:
+    """Return a sentence for each kind of exact duplicate, by content without labels.
+
+    Duplicates inside the pool cost budget twice; pool rows in another part leak its labels.
+    """
+    pool = parts.pool.content_digest_N
+    repeated = len(pool) - len(np.unique(pool))
+    notes = []
+    if repeated:
+        notes.append(
+            f"{repeated:,} of {len(pool):,} pool rows are exact duplicates of an earlier row"
+        )
+    named = _named(parts)
+    for first, second in (
+        ("pool", "validation"),
+        ("pool", "tuning"),
+        ("pool", "test"),
+        ("validation", "test"),
+    ):
+        if first in named and second in named:
+            digest_N = named[first].content_digest_N
+            shared = int(np.isin(digest_N, named[second].content_digest_N).sum())
+            if shared:
+                notes.append(f"{shared:,} of {len(digest_N):,} {first} rows also stand in {second}")
+    return tuple(notes)
+
+
+def _named(parts: Parts) -> dict[str, Dataset]:
+    named = {"pool": parts.pool, "validation": parts.validation, "test": parts.test}
+    return named if parts.tuning is None else {**named, "tuning": parts.tuning}
+
+
+def _check_shares(todo: Mapping[str, float]) -> None:
+    of_rest = {part: share for part, share in todo.items() if part != "test"}
+    if sum(of_rest.values()) >= 1:
+        said = " + ".join(f"{part} {share:g}" for part, share in of_rest.items())
+        raise ConfigError(f"{said} is the whole of the train rows; leave some for the pool")
+
+
+def _split(train: Dataset, todo: Mapping[str, float], key: int) -> dict[str, Dataset]:
+    """Return the parts in the order asked for, and the pool that is left."""
+    enough_C = train.class_count_C >= _ENOUGH_ROWS
+    left = np.arange(train.num_examples)
+    split: dict[str, Dataset] = {}
+    base = len(left)
+    for index, (part, share) in enumerate(todo.items()):
+        size = rows_of_share(share, base)
+        to_come = len(todo) - index  # parts after this one, and the pool
+        drawn = _draw_part(train, left, size, enough_C, to_come, key)
+        if not drawn.any():
+            raise DataError(
+                f"{part}={share:g} of {base:,} rows of {train.name} is no row at all; use a larger "
+                f"share or more rows, or give the part as a file: --data.{part} PATH"
+            )
+        split[part] = train.at(left[drawn])
+        left = left[~drawn]
+        base = len(left) if part == "test" else base
+    return {**split, "pool": train.at(left, notes=train.notes)}
+
+
+def _draw_part(
+    train: Dataset, left: IntArray, size: int, enough_C: NDArray[np.bool_], to_come: int, key: int
+) -> NDArray[np.bool_]:
+    """Return which of the rows that are left go into a part of about `size` rows."""
+    label = train.label_N[left]
+    count_C = np.bincount(label, minlength=train.num_classes).astype(np.int64)
+    low_C = (enough_C & (count_C > 1)).astype(np.int64)
+    # every part to come wants a row too; the pool's last row of a class is never drawn
+    high_C = np.maximum(np.maximum(count_C - to_come, low_C), 0)
+    total = int(np.clip(size, low_C.sum() if size else 0, high_C.sum()))
+    size_C = allot(count_C, total, low_C if size else np.zeros_like(low_C), high_C)
+    return draw(train.id_N[left], label, size_C, key)
+
+
+def _check_classes(parts: Parts) -> None:
+    """Refuse a class that the pool cannot teach: its direction would have no example to follow."""
+    count_C = parts.pool.class_count_C
+    for name, part in _named(parts).items():
+        lacking = np.flatnonzero((part.class_count_C > 0) & (count_C == 0))
+        if len(lacking):
+            said = ", ".join(
+                f"{part.class_names[c]} ({part.class_count_C[c]})" for c in lacking[:10]
+            )
+            raise DataError(
+                f"{name} has classes without a row in the pool: {said}; add train rows of them, or "
+                f"drop these rows from {name}"
+            )

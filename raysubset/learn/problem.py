@@ -1,0 +1,158 @@
+"""The problem: all that a process needs to train or to score, as one plain value.
+
+It is made once by the driver; Ray shares its arrays without a copy.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from raysubset.errors import ConfigError, DataError
+from raysubset.learn.augment import Augment, augment_for
+from raysubset.learn.head import Head, find_head
+from raysubset.learn.models import build_model
+from raysubset.learn.normalize import Normalize, fit_normalize
+from raysubset.learn.parts import Parts, split_parts
+from raysubset.learn.recipe import make_optimizer
+from raysubset.learn.settings import DataSettings, ModelSettings, TrainingSettings
+from raysubset.learn.sources import load_sources
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """Data, model and recipe.
+
+    Attributes:
+        parts: pool, validation, tuning and test, disjoint.
+        model: which model and head.
+        training: the recipe.
+        scoring_batch: examples per scoring call.
+        threads: torch threads of every process that touches this problem.
+        seed: the run's seed.
+        normalize: fitted on the pool.
+        import_from: the folder in which a `module:factory` may lie.
+    """
+
+    parts: Parts
+    model: ModelSettings
+    training: TrainingSettings
+    scoring_batch: int
+    threads: int
+    seed: int
+    normalize: Normalize
+    import_from: str
+
+    @property
+    def in_shape(self) -> tuple[int, ...]:
+        """The shape of one example: (channels, height, width) or (features,)."""
+        return tuple(self.parts.pool.content.shape[1:])
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return self.parts.pool.num_classes
+
+    @property
+    def augment(self) -> Augment | None:
+        """The augmentation of training, or None."""
+        pool = self.parts.pool
+        return augment_for(self.training.augment, kind=pool.kind, in_shape=self.in_shape)
+
+    def build(self) -> tuple[nn.Module, Head]:
+        """Return the model at its initial weights, and its head.
+
+        Raises:
+            ModelError: no such model, no final Linear, or another number of classes.
+        """
+        if self.import_from not in sys.path:
+            # Ray Train changes the workers' folder; the user's module lies in the driver's.
+            sys.path.insert(0, self.import_from)
+        model = build_model(
+            self.model.name,
+            in_shape=self.in_shape,
+            num_classes=self.num_classes,
+            seed=self.seed,
+        )
+        sample = self.normalize(torch.from_numpy(self.parts.pool.content[:2].copy()))
+        head = find_head(model, sample, self.model.head, num_classes=self.num_classes)
+        return model, head
+
+    def optimizer(self, model: nn.Module) -> torch.optim.SGD:
+        """Return the recipe's optimizer; build it after the model is on its device.
+
+        Raises:
+            ModelError: every parameter is frozen.
+        """
+        recipe = self.training
+        return make_optimizer(
+            model,
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            nesterov=recipe.nesterov,
+            weight_decay=recipe.weight_decay,
+        )
+
+    def check(self) -> nn.Module:
+        """Return the model if all that training will need can be made, before any work.
+
+        Raises:
+            ConfigError, ModelError: what cannot, and the remedy.
+        """
+        augment_for(self.training.augment, kind=self.parts.pool.kind, in_shape=self.in_shape)
+        model, _ = self.build()
+        self.optimizer(model)
+        return model
+
+
+def make_problem(
+    *,
+    data: DataSettings,
+    model: ModelSettings,
+    training: TrainingSettings,
+    scoring_batch: int,
+    threads: int,
+    seed: int,
+) -> Problem:
+    """Load the data, split its parts and check that the model fits them, before any work.
+
+    Raises:
+        ConfigError, DataError, ModelError: whatever is wrong, by name and with the remedy.
+    """
+    if training.nesterov and training.momentum == 0:
+        raise ConfigError(
+            "training.nesterov=true needs training.momentum above 0; set nesterov to false."
+        )
+    sources = load_sources(**data.model_dump(), seed=seed)
+    parts = split_parts(
+        sources, validation=data.validation, tuning=data.tuning, test=data.test, seed=seed
+    )
+    if parts.pool.num_examples < 2:
+        raise DataError(f"the pool holds {parts.pool.num_examples} rows; give at least 2.")
+    return Problem(
+        parts=parts,
+        model=model,
+        training=training,
+        scoring_batch=scoring_batch,
+        threads=threads,
+        seed=seed,
+        normalize=fit_normalize(parts.pool.content),
+        import_from=os.getcwd(),
+    )
+
+
+@contextmanager
+def torch_threads(count: int) -> Generator[None]:
+    """Run with this many torch threads: sums change bits with the count, so it is an option."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,201 @@
+"""Scoring: the forward pass that turns examples into gradient factors, by fixed row ranges.
+
+Ranges, and batches inside a range, are fixed numbers of rows: an id is always computed in a call
+of the same shape, so that 1, 2 or 7 scorers, a retry or another arrival order give the same bits.
+Shape letters: B batch, C classes, H embedding width.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raysubset.core.factors import logits_of
+from raysubset.errors import DataError, TrainingDiverged
+from raysubset.learn.head import HeadCapture, head_weight
+from raysubset.learn.layout import autocast, autocast_type, laid_out, placed
+from raysubset.learn.learner import Learner
+from raysubset.learn.problem import Problem
+from raysubset.learn.rows import Rows
+
+PartName = Literal["pool", "validation", "tuning", "test"]
+RANGE_BATCHES = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowRange:
+    """A fixed run of rows of one part: the unit of scoring work.
+
+    Attributes:
+        part: which part.
+        index: its place among the ranges of the part.
+        ids: int64, ascending.
+    """
+
+    part: PartName
+    index: int
+    ids: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RangeOutput:
+    """What a range gave: numpy, because that crosses processes without a copy.
+
+    Attributes:
+        index: the range's place.
+        ids: int64 (B,).
+        labels: int64 (B,).
+        logits: float32 (B, C).
+        embeddings: float32 (B, H); (B, 0) where only the bias gradient is asked for.
+    """
+
+    index: int
+    ids: np.ndarray
+    labels: np.ndarray
+    logits: np.ndarray
+    embeddings: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class RangeCounts:
+    """A range's evaluation.
+
+    Attributes:
+        index: the range's place.
+        stat_C5: int64, torchmetrics' true/false positives/negatives and support per class.
+        loss_sum: cross-entropy summed over the range (nats).
+    """
+
+    index: int
+    stat_C5: np.ndarray
+    loss_sum: float
+
+
+def ranges_of(part: PartName, ids: np.ndarray, batch_size: int) -> list[RowRange]:
+    """Return the fixed ranges of ascending ids; they depend on nothing but ids and batch size."""
+    rows = RANGE_BATCHES * batch_size
+    starts = range(0, len(ids), rows)
+    return [RowRange(part=part, index=i, ids=ids[s : s + rows]) for i, s in enumerate(starts)]
+
+
+class Scorer:
+    """A model in eval mode and the parts it scores, on one device; knows nothing of Ray."""
+
+    def __init__(
+        self, problem: Problem, device: torch.device, learner: Learner | None = None
+    ) -> None:
+        """Build a model, whose weights come with `load`; or score in place with a learner's."""
+        torch.set_num_threads(problem.threads)
+        self.problem, self.device = problem, device
+        self._rows: dict[PartName, Rows] = {}
+        if learner is None:
+            model, self.head = problem.build()
+            self.model = placed(model, problem, device).eval()
+        else:
+            self.model, self.head = learner.model, learner.head
+            self._rows["pool"] = learner.rows
+        self.normalize = problem.normalize.to(device)
+        self.amp = autocast_type(problem.training.precision, device)
+
+    def warm(self) -> Scorer:
+        """Import what `count` needs; torchmetrics takes seconds, which no round should pay."""
+        importlib.import_module("torchmetrics.classification")
+        return self
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Take these weights."""
+        self.model.load_state_dict(state)
+
+    def score(self, rows: RowRange, *, embeddings: bool = True) -> RangeOutput:
+        """Return logits and embeddings of a range; the head's product is taken in fp32.
+
+        Raises:
+            TrainingDiverged: the model gives NaN or infinity (first ids named).
+        """
+        weight_CH, bias_C = head_weight(self.model, self.head)
+        parts = [
+            (logits_of(embedding, weight_CH, bias_C), embedding)
+            for _, embedding in self._batches(rows)
+        ]
+        logits_BC = torch.cat([logits for logits, _ in parts])
+        embedding_BH = torch.cat([embedding for _, embedding in parts])
+        self._refuse_non_finite(logits_BC, rows)
+        width = embedding_BH.shape[1] if embeddings else 0
+        return RangeOutput(
+            index=rows.index,
+            ids=rows.ids,
+            labels=self._labels(rows),
+            logits=logits_BC.cpu().numpy(),
+            embeddings=embedding_BH[:, :width].contiguous().cpu().numpy(),
+        )
+
+    def count(self, rows: RowRange) -> RangeCounts:
+        """Return the evaluation of a range: no row twice, none left out."""
+        from torchmetrics.classification import MulticlassStatScores
+
+        # sync_on_compute off: a rank counts its own ranges, and torchmetrics would else wait for
+        # all ranks in every one of them.
+        stat = MulticlassStatScores(
+            self.problem.num_classes, average=None, validate_args=False, sync_on_compute=False
+        )
+        label_B = torch.from_numpy(self._labels(rows))
+        logits_BC = torch.cat([logits for logits, _ in self._batches(rows)]).cpu()
+        loss = torch.nn.functional.cross_entropy(logits_BC.double(), label_B, reduction="sum")
+        stat.update(logits_BC, label_B)
+        return RangeCounts(
+            index=rows.index, stat_C5=stat.compute().numpy().astype(np.int64), loss_sum=float(loss)
+        )
+
+    @torch.no_grad()
+    def _batches(self, rows: RowRange) -> Iterator[tuple[Tensor, Tensor]]:
+        self.model.eval()
+        store = self._part(rows.part)
+        position_N = store.positions(rows.ids)
+        with HeadCapture(self.model, self.head) as capture:
+            for position_B in position_N.split(self.problem.scoring_batch):
+                content_B = laid_out(self.normalize(store.take(position_B)), self.model)
+                with autocast(self.device, self.amp):
+                    logits_BC = self.model(content_B)
+                yield logits_BC.float(), capture.embedding_BH.float()
+
+    def _part(self, part: PartName) -> Rows:
+        if part not in self._rows:
+            dataset = getattr(self.problem.parts, part)
+            if dataset is None:
+                raise DataError(f"there is no {part} part; give one with --data.{part}.")
+            self._rows[part] = Rows(dataset, self.device)
+        return self._rows[part]
+
+    def _labels(self, rows: RowRange) -> np.ndarray:
+        store = self._part(rows.part)
+        return store.label_N[store.positions(rows.ids)].cpu().numpy()
+
+    def _refuse_non_finite(self, logits_BC: Tensor, rows: RowRange) -> None:
+        bad = (~torch.isfinite(logits_BC)).any(1).nonzero().flatten().tolist()
+        if bad:
+            raise TrainingDiverged(
+                f"the model gives NaN or infinity for {len(bad)} rows of {rows.part}, first ids "
+                f"{rows.ids[bad[:10]].tolist()}; lower --training.lr or set --training.clip_norm."
+            )
+
+
+def merge_counts(counts: list[RangeCounts]) -> dict[str, float]:
+    """Return accuracy, macro-F1 and loss over all ranges, summed in range order."""
+    ordered = sorted(counts, key=lambda c: c.index)
+    stat_C5 = np.sum([c.stat_C5 for c in ordered], axis=0)
+    true, false_positive, false_negative = stat_C5[:, 0], stat_C5[:, 1], stat_C5[:, 3]
+    support = int(stat_C5[:, 4].sum())
+    present = (stat_C5[:, 4] + false_positive) > 0
+    f1 = 2 * true / np.maximum(1, 2 * true + false_positive + false_negative)
+    return {
+        "accuracy": float(true.sum() / support),
+        "macro_f1": float(f1[present].mean()),
+        "loss": float(sum(c.loss_sum for c in ordered) / support),
+        "examples": float(support),
+    }

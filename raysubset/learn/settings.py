@@ -1,0 +1,149 @@
+"""The settings of what is learned: data, model, training. Plain values; no torch in here.
+
+Every field's docstring is its help text on the command line.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+
+class Settings(BaseModel):
+    """A frozen section of the experiment: unknown keys are refused, floats must be finite."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        validate_default=True,
+        protected_namespaces=(),
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true for 1; YAML's bare on and off are the words where an option has them."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if not isinstance(value, bool) or annotation is bool:
+            return value
+        if "on" in get_args(annotation):
+            return "on" if value else "off"
+        raise ValueError("must not be true or false; give a value of the option's own kind")
+
+
+def _share_or_path(value: Any) -> Any:
+    """Read a number however it is written; a text that is none is a path."""
+    try:
+        share = float(value) if isinstance(value, (int, float, str)) else None
+    except ValueError:
+        return value
+    if share is not None and not 0 < share < 1:
+        hint = f"; did you mean {share / 100:g}?" if 1 <= share < 100 else ""
+        raise ValueError(f"must be a share in (0, 1), or a path{hint}")
+    return value if share is None else share
+
+
+Part = Annotated[float | str | None, BeforeValidator(_share_or_path)]
+
+
+class DataSettings(Settings):
+    """What is learned from."""
+
+    path: str | None = None
+    """A Parquet file or folder, an image folder (a class per folder), or a CSV file."""
+
+    format: Literal["auto", "digits", "cifar10", "parquet-images", "image-folder", "tabular"] = (
+        "auto"
+    )
+    """What stands at the path; auto looks. Without a path: digits, or cifar10 (downloaded)."""
+
+    labels: str | None = None
+    """A Parquet or CSV file whose row i labels train row i, in place of the data's own labels."""
+
+    label_column: str | None = None
+    """The column of the labels (default: label)."""
+
+    validation: Part = None
+    """The part that drives the selection: a path, or the share of the train rows (default 0.1)."""
+
+    tuning: Part = None
+    """A part for choosing options by their score: a path or a share (default: none)."""
+
+    test: Part = None
+    """The part that reports: a path, or a share (default: the data's own test part, else 0.2)."""
+
+    on_bad_row: Literal["refuse", "skip"] = "refuse"
+    """What an unreadable row does: stop the run, or be skipped, counted and listed."""
+
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Keep at most this many train rows (and test rows), drawn by seed: a quicker look."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _digits_without_a_path(cls, values: Any) -> Any:
+        """Name the embedded data where nothing is named, so that the resolved config says it."""
+        named = not isinstance(values, dict) or values.get("path") is not None
+        if named or values.get("format", "auto") != "auto":
+            return values
+        return {**values, "format": "digits"}
+
+
+class ModelSettings(Settings):
+    """What learns."""
+
+    name: str = "auto"
+    """resnet18, convnet, mlp, auto (by the data) or module:factory for your own nn.Module."""
+
+    head: str | None = None
+    """The final nn.Linear by name, for instance classifier.3; found where not given."""
+
+
+class TrainingSettings(Settings):
+    """How it learns: SGD with Nesterov momentum, warm-up and cosine over example visits."""
+
+    epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 100
+    """Epochs; each visits the budget once (the whole pool for strategy full)."""
+
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    """Examples per step, over all ranks."""
+
+    lr: Annotated[float, Field(gt=0)] = 0.05
+    """The peak learning rate."""
+
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """SGD's momentum."""
+
+    nesterov: bool = True
+    """Nesterov's form of the momentum (needs momentum above 0)."""
+
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    """L2 penalty on the weights."""
+
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """The share of all example visits over which the learning rate rises from 0."""
+
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Label smoothing of the training loss; selection always uses the plain cross-entropy."""
+
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    """Clip the gradient to this norm; off by default."""
+
+    augment: Literal["auto", "none", "crop", "crop_flip"] = "auto"
+    """Per-example augmentation, in training only; auto: crop for grey images, + flip for colour."""
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Autocast type; auto: bf16 on GPUs that have it, fp16 on other GPUs, fp32 on CPU."""
+
+    channels_last: Literal["auto", "on", "off"] = "auto"
+    """Memory layout of images; auto: on for GPUs."""

@@ -1,0 +1,228 @@
+"""Sources of rows: from a path or a name to datasets with one encoding of classes and features.
+
+Letters: N rows, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysubset.core.keys import derive_key
+from raysubset.errors import ConfigError, DataError
+from raysubset.learn.data import Dataset
+from raysubset.learn.sources.files import not_empty, tables_in
+from raysubset.learn.sources.formats import TABLE_SUFFIXES, Format, Place, find_place, open_place
+from raysubset.learn.sources.labels import (
+    UNLABELLED,
+    Classes,
+    LabelColumn,
+    encode,
+    find_classes,
+    plain,
+    refuse_missing,
+)
+from raysubset.learn.sources.rows import OnBadRow, Part, RawPart, shown
+from raysubset.learn.sources.strata import allot, draw, share_in
+from raysubset.learn.sources.tables import LabelRule, label_column, read_tables, schema_of
+
+__all__ = ["Format", "Sources", "load_sources"]
+
+_LEAST_PER_CLASS = 2  # one to learn from, one to judge by
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """The train rows, and the parts that the person or the source gives as files of their own."""
+
+    train: Dataset
+    validation: Dataset | None = None
+    tuning: Dataset | None = None
+    test: Dataset | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Reading:
+    """What to read of every part."""
+
+    name: str
+    kind: Literal["image", "tabular"]
+    on_bad: OnBadRow
+    limit: int | None
+    seed: int
+
+
+def load_sources(
+    *,
+    path: str | None,
+    format: str,
+    labels: str | None,
+    label_column: str | None,
+    validation: str | float | None,
+    tuning: str | float | None,
+    test: str | float | None,
+    on_bad_row: OnBadRow,
+    limit: int | None,
+    seed: int,
+) -> Sources:
+    """Return the train rows and the parts with files of their own, all encoded as the train rows.
+
+    Args:
+        path: file or folder; None for built-in data.
+        format: one of `FORMATS`; `auto` looks at what stands at the path.
+        labels: Parquet or CSV file whose row i labels train row i, instead of the data's own.
+        label_column: column with the labels, in `labels` where that is given; None for `label`.
+        validation: path of the part; a share (split off later) leaves files of that part unread;
+            None takes the part that the source has, if any.
+        tuning: as validation.
+        test: as validation.
+        on_bad_row: refuse an undecodable image, a missing value or label; or skip and note it.
+        limit: most rows read per part, drawn by class and seed; None for all.
+        seed: which rows a limit keeps.
+
+    Raises:
+        ConfigError: an option that cannot mean anything.
+        DataError: data that cannot be read or learned from; names the file, row or column.
+    """
+    given = {"validation": validation, "tuning": tuning, "test": test}
+    shares = [part for part, value in given.items() if share_in(value, part) is not None]
+    own = {part: str(v) for part, v in given.items() if v is not None and part not in shares}
+    if on_bad_row not in ("refuse", "skip"):
+        raise ConfigError(f"--data.on_bad_row={on_bad_row}; choices: refuse, skip")
+    place = find_place(path=path, format=format, labels=labels, own=own)
+    opened = open_place(
+        place, LabelRule(column=label_column, beside=labels is not None), on_bad_row
+    )
+    parts = {part: raw for part, raw in opened.parts.items() if part not in shares}
+    parts["train"] = _labelled(parts["train"], place, label_column)
+    reading = _Reading(
+        name=place.name,
+        kind="tabular" if place.format == "tabular" else "image",
+        on_bad=on_bad_row,
+        limit=limit,
+        seed=seed,
+    )
+    unread = [
+        f"the {part} files of {place.name} are unread: --data.{part} asks for a share"
+        for part in shares
+        if part in opened.parts
+    ]
+    return _load(parts, reading, (*opened.notes, *unread))
+
+
+def _labelled(train: RawPart, place: Place, column: str | None) -> RawPart:
+    """Return the train rows with the labels from the file beside them, if there is one."""
+    if place.labels is None:
+        return train
+    files = not_empty(tables_in(place.labels, TABLE_SUFFIXES))
+    name = LabelRule(column=column).column_of(schema_of(files[0]), files[0])
+    assert name is not None, "a rule without labels beside finds a column or refuses"
+    table, rows = read_tables(files, [name])
+    if table.num_rows != train.num_rows:
+        raise DataError(
+            f"--data.labels={place.labels} has {table.num_rows:,} rows for {train.num_rows:,} "
+            "train rows; it needs one row per train row, in their order"
+        )
+    beside = label_column(table, name, rows)
+    if beside.names is None and train.label is not None:
+        beside = replace(beside, names=train.label.names)
+    return replace(train, label=beside)
+
+
+def _load(parts: Mapping[Part, RawPart], reading: _Reading, notes: tuple[str, ...]) -> Sources:
+    columns = {part: _checked_labels(raw, reading.on_bad) for part, raw in parts.items()}
+    classes = find_classes(columns["train"])
+    _check_limit(reading.limit, classes)
+    # classes of every part before any content: a wrong label file should not cost a decode
+    labels = {part: encode(column, classes) for part, column in columns.items()}
+    datasets = {
+        part: _dataset(part, raw, labels[part], classes, reading) for part, raw in parts.items()
+    }
+    train = datasets["train"]
+    others = {p: _shaped_as(train, d, p) for p, d in datasets.items() if p != "train"}
+    return Sources(train=replace(train, notes=(*notes, *train.notes)), **others)
+
+
+def _checked_labels(raw: RawPart, on_bad: OnBadRow) -> LabelColumn:
+    assert raw.label is not None, "only train labels can stand beside, and they are read by now"
+    column = plain(raw.label)
+    if on_bad == "refuse":
+        refuse_missing(column)
+    return column
+
+
+def _check_limit(limit: int | None, classes: Classes) -> None:
+    least = _LEAST_PER_CLASS * len(classes.names)
+    if limit is not None and limit < least:
+        raise ConfigError(
+            f"--data.limit={limit} is too small for {len(classes.names)} classes; use {least} or "
+            f"more ({_LEAST_PER_CLASS} rows per class)"
+        )
+
+
+def _dataset(
+    part: Part, raw: RawPart, label_N: NDArray[np.int64], classes: Classes, reading: _Reading
+) -> Dataset:
+    row_N = np.flatnonzero(label_N != UNLABELLED).astype(np.int64)
+    if not len(row_N):
+        raise DataError(f"the {part} part of {reading.name} has no labelled row ({classes.where})")
+    unlabelled = len(label_N) - len(row_N)
+    notes = [*raw.notes, *([f"skipped {unlabelled:,} rows without a label"] if unlabelled else [])]
+    row_N = _limited(row_N, label_N[row_N], part, reading, len(classes.names))
+    loaded = raw.load(row_N)
+    row_N = row_N[loaded.kept_A]
+    notes += [*loaded.notes, *_class_notes(label_N[row_N], classes, part)]
+    return Dataset(
+        name=reading.name,
+        kind=reading.kind,
+        content=loaded.content,
+        label_N=label_N[row_N],
+        class_names=classes.names,
+        id_N=row_N,
+        keys=loaded.keys,
+        feature_names=loaded.feature_names,
+        notes=tuple(note if part == "train" else f"{part}: {note}" for note in notes),
+    )
+
+
+def _limited(
+    row_N: NDArray[np.int64],
+    label_N: NDArray[np.int64],
+    part: Part,
+    reading: _Reading,
+    classes: int,
+) -> NDArray[np.int64]:
+    """Return at most `limit` of the rows, every class with its share and with two at least."""
+    if reading.limit is None or len(row_N) <= reading.limit:
+        return row_N
+    count_C = np.bincount(label_N, minlength=classes).astype(np.int64)
+    size_C = allot(count_C, reading.limit, np.minimum(count_C, _LEAST_PER_CLASS), count_C)
+    return row_N[draw(row_N, label_N, size_C, derive_key(reading.seed, "limit", part))]
+
+
+def _class_notes(label_N: NDArray[np.int64], classes: Classes, part: Part) -> list[str]:
+    count_C = np.bincount(label_N, minlength=len(classes.names))
+    empty = [classes.names[c] for c in np.flatnonzero(count_C == 0)]
+    single = [classes.names[c] for c in np.flatnonzero(count_C == 1)] if part == "train" else []
+    notes = [f"no row of {len(empty):,} classes: {shown(empty)}"] if empty else []
+    return notes + ([f"only one row of {len(single):,} classes: {shown(single)}"] if single else [])
+
+
+def _shaped_as(train: Dataset, other: Dataset, part: Part) -> Dataset:
+    """Return the part in the shape of the train rows: gray is repeated where they have colour."""
+    wanted, shape = train.content.shape[1:], other.content.shape[1:]
+    if wanted == shape:
+        return other
+    if train.kind == "image" and wanted[1:] == shape[1:] and (wanted[0], shape[0]) == (3, 1):
+        note = f"{part}: gray images were repeated in 3 channels, as the train images have"
+        return replace(
+            other, content=np.repeat(other.content, 3, axis=1), notes=(*other.notes, note)
+        )
+    raise DataError(
+        f"{part} images of {train.name} have shape {shape} (channels, height, width), the train "
+        f"images {wanted}; bring them to one size and colour mode"
+    )

@@ -1,0 +1,189 @@
+"""Which format a source has, and its parts opened by the reader of that format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from raysubset.errors import ConfigError, DataError
+from raysubset.learn.sources.builtin import CIFAR10_CLASSES, open_cifar10, open_digits
+from raysubset.learn.sources.files import (
+    PARQUET_SUFFIXES,
+    TABLE_SUFFIXES,
+    did_you_mean,
+    existing_path,
+    not_empty,
+    part_named,
+    table_parts,
+    tables_in,
+    visible,
+)
+from raysubset.learn.sources.image_folder import (
+    folder_parts,
+    holds_class_folders,
+    open_image_folder,
+)
+from raysubset.learn.sources.parquet_images import image_column_of, open_parquet_images
+from raysubset.learn.sources.rows import OnBadRow, Part, RawPart, shown
+from raysubset.learn.sources.tables import LabelRule, schema_of
+from raysubset.learn.sources.tabular import open_tabular
+
+Format = Literal["auto", "digits", "cifar10", "parquet-images", "image-folder", "tabular"]
+FORMATS = ("auto", "digits", "cifar10", "parquet-images", "image-folder", "tabular")
+_T = TypeVar("_T")
+_BUILTIN = ("digits", "cifar10")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where the rows come from: a known format, and the paths that a person gave."""
+
+    format: str
+    path: Path | None
+    """None for built-in data."""
+    own: Mapping[Part, Path]
+    """Paths of parts that were given one by one."""
+    labels: Path | None
+    """File with the train labels beside the rows."""
+
+    @property
+    def name(self) -> str:
+        """Short name of the data: that of the folder or file."""
+        if self.path is None:
+            return self.format
+        path = self.path.resolve()
+        return path.stem if path.is_file() else path.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """Parts with their labels read, content still on disk."""
+
+    parts: dict[Part, RawPart]
+    notes: tuple[str, ...] = ()
+
+
+def find_place(
+    *, path: str | None, format: str, labels: str | None, own: Mapping[Part, str]
+) -> Place:
+    """Return the place of the data, its format found out where it is `auto`.
+
+    Raises:
+        ConfigError: an unknown format, a path missing or too many.
+        DataError: a path where nothing is, or nothing that can be read.
+    """
+    if format not in FORMATS:
+        raise ConfigError(f"--data.format={format} is unknown; {did_you_mean(format, FORMATS)}")
+    paths = {part: existing_path(text, f"--data.{part}") for part, text in own.items()}
+    beside = None if labels is None else existing_path(labels, "--data.labels")
+    if path is None or format == "digits":
+        _check_builtin(format, path, own)
+        return Place(format=format, path=None, own={}, labels=beside)
+    root = existing_path(path, "--data", also=_BUILTIN)
+    found = _sniff(root) if format == "auto" else format
+    return Place(format=found, path=root, own=paths, labels=beside)
+
+
+def open_place(place: Place, rule: LabelRule, on_bad: OnBadRow) -> Opened:
+    """Return the parts at a place; those given one by one replace the ones found there.
+
+    Raises:
+        ConfigError: no label column of the name asked for.
+        DataError: files that cannot be read or do not go together.
+    """
+    if place.path is None:
+        return Opened(parts=open_digits() if place.format == "digits" else open_cifar10())
+    if place.format == "image-folder":
+        found = folder_parts(place.path)
+        roots, notes = _with_own(found.roots, place.own)
+        return Opened(parts=open_image_folder(roots, on_bad), notes=(*found.notes, *notes))
+    suffixes = TABLE_SUFFIXES if place.format == "tabular" else PARQUET_SUFFIXES
+    given = [*place.own.values(), *([place.labels] if place.labels else [])]
+    tables = table_parts(place.path, suffixes, frozenset(path.resolve() for path in given))
+    own = {part: _own_tables(part, path, suffixes) for part, path in place.own.items()}
+    files, notes = _with_own(tables.files, own)
+    if place.format == "tabular":
+        parts = open_tabular(files, rule, on_bad)
+    else:
+        parts = open_parquet_images(files, rule, on_bad)
+    if place.format == "cifar10":
+        parts = {part: _named_as_cifar10(raw) for part, raw in parts.items()}
+    return Opened(parts=parts, notes=(*tables.notes, *notes))
+
+
+def _check_builtin(format: str, path: str | None, own: Mapping[Part, str]) -> None:
+    if format not in _BUILTIN:
+        raise ConfigError(
+            f"--data.format={format} needs a path: --data FILE_OR_FOLDER, or name built-in data: "
+            f"--data {' or --data '.join(_BUILTIN)}"
+        )
+    if path is not None:
+        raise ConfigError(f"--data.path={path}: {format} is built in and takes no path; drop one")
+    if own:
+        part, text = next(iter(own.items()))
+        raise ConfigError(
+            f"--data.{part}={text}: {format} is built in and takes no files of other parts; give "
+            f"a share such as --data.{part} 0.1"
+        )
+
+
+def _sniff(root: Path) -> str:
+    """Return the format of what stands at a path."""
+    if root.is_file():
+        if root.suffix.lower() not in TABLE_SUFFIXES:
+            raise DataError(
+                f"{root} is no {' or '.join(TABLE_SUFFIXES)} file; images go into folders named "
+                "after their classes (--data FOLDER) or into Parquet"
+            )
+        return _format_of_table(not_empty([root])[0])
+    inside = [
+        *visible(root),
+        *(below for up in visible(root) if up.is_dir() for below in visible(up)),
+    ]
+    tables = [path for path in inside if path.suffix.lower() in TABLE_SUFFIXES and path.is_file()]
+    first = next((path for path in tables if part_named(path.name) == "train"), None)
+    if first is not None or any(path.parent == root for path in tables):
+        return _format_of_table(not_empty([first or tables[0]])[0])
+    if holds_class_folders(root) or any(map(holds_class_folders, _folders(root))):
+        return "image-folder"
+    if tables:
+        return _format_of_table(not_empty(tables[:1])[0])
+    names = shown([entry.name for entry in visible(root)]) or "it is empty"
+    raise DataError(
+        f"{root} holds nothing that can be read ({names}); wanted: {', '.join(TABLE_SUFFIXES)} "
+        "files, or images in folders named after their classes"
+    )
+
+
+def _format_of_table(path: Path) -> str:
+    if path.suffix.lower() not in PARQUET_SUFFIXES:
+        return "tabular"
+    return "tabular" if image_column_of(schema_of(path)) is None else "parquet-images"
+
+
+def _folders(root: Path) -> list[Path]:
+    return [entry for entry in visible(root) if entry.is_dir()]
+
+
+def _with_own(found: Mapping[Part, _T], own: Mapping[Part, _T]) -> tuple[dict[Part, _T], list[str]]:
+    """Return the found parts with a person's own in their place, and what that left unread."""
+    notes = [
+        f"the {part} files beside the train files are unread: --data.{part} names others"
+        for part in own
+        if part in found
+    ]
+    return {**found, **own}, notes
+
+
+def _own_tables(part: Part, path: Path, suffixes: tuple[str, ...]) -> tuple[Path, ...]:
+    files = tables_in(path, suffixes)
+    mine = tuple(file for file in files if part_named(file.name) == part)
+    return not_empty(mine or files)
+
+
+def _named_as_cifar10(raw: RawPart) -> RawPart:
+    if raw.label is None or raw.label.names is not None:
+        return raw
+    return replace(raw, label=replace(raw.label, names=CIFAR10_CLASSES))

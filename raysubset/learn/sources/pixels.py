@@ -1,0 +1,192 @@
+"""Encoded images as one uint8 array: decoded in threads, stacked in order, odd ones named.
+
+Letters: A images asked for, K of them good.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import warnings
+import zlib
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysubset.errors import DataError
+from raysubset.learn.sources.rows import Loaded, OnBadRow, shown
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+# a closed list: Pillow would hand an EPS file to Ghostscript, which runs what it holds
+_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
+_GRAY = frozenset({"L", "1", "LA"})
+_COLOUR = frozenset({"RGB", "RGBA", "P", "PA", "CMYK", "YCbCr", "HSV", "LAB", "RGBX", "RGBa"})
+# what Pillow's decoders raise on damaged bytes; none of them means a fault of ours
+_DAMAGE = (
+    *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, RuntimeError),
+    *(struct.error, zlib.error, OverflowError, MemoryError),
+)
+
+Encoded = tuple[int, bytes | Path | None]
+"""Place among the images asked for, and the encoded image or its file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Decoded:
+    place: int
+    pixels: NDArray[np.uint8] | None = None
+    """(height, width), or (height, width, 3)."""
+    change: str = ""
+    """What was done to fit it into gray or RGB; empty for nothing."""
+    failure: str = ""
+
+
+def decode_images(
+    batches: Iterable[list[Encoded]], count: int, name_of: Callable[[int], str], on_bad: OnBadRow
+) -> Loaded:
+    """Return images as one uint8 array (K, channels, height, width), gray or RGB throughout.
+
+    Args:
+        batches: the images with their places 0..count-1, in order; read while others decode.
+        count: number of images, A.
+        name_of: how a person finds the image at a place.
+        on_bad: whether an image that cannot be decoded stops the load or is left out.
+
+    Raises:
+        DataError: an image that cannot be decoded (unless skipped), of another size than the
+            first, or deeper than 8 bits; names the images.
+    """
+    from PIL import Image
+
+    stack = _Stack(count, name_of)
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        # above Pillow's limit of pixels an image may be a decompression bomb: bad, not a warning
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        for decoded in _windowed(pool, batches):
+            for image in decoded:
+                stack.add(image)
+    return stack.loaded(on_bad)
+
+
+def _windowed(
+    pool: ThreadPoolExecutor, batches: Iterable[list[Encoded]]
+) -> Iterator[list[_Decoded]]:
+    """Map in order with few batches under way: Executor.map would read all of them at once."""
+    waiting: deque[Future[list[_Decoded]]] = deque()
+    for batch in batches:
+        waiting.append(pool.submit(_decode_batch, batch))
+        if len(waiting) > 2 * (os.cpu_count() or 1):
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _decode_batch(batch: list[Encoded]) -> list[_Decoded]:
+    return [_decode(place, encoded) for place, encoded in batch]
+
+
+def _decode(place: int, encoded: bytes | Path | None) -> _Decoded:
+    from PIL import Image
+
+    try:
+        if not encoded or (isinstance(encoded, Path) and not encoded.stat().st_size):
+            return _Decoded(place=place, failure="it is empty (0 bytes)")
+        source = BytesIO(encoded) if isinstance(encoded, bytes) else encoded
+        with Image.open(source, formats=_FORMATS) as image:
+            image.load()
+            return _converted(place, image)
+    except Image.UnidentifiedImageError:
+        return _Decoded(place=place, failure=f"it is no image ({', '.join(_FORMATS)} are read)")
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning, *_DAMAGE) as error:
+        return _Decoded(place=place, failure=f"{type(error).__name__}: {error}")
+
+
+def _converted(place: int, image: Image) -> _Decoded:
+    """Return the pixels as gray or RGB, and what that changed."""
+    mode = image.mode
+    if mode not in _GRAY and mode not in _COLOUR:
+        return _Decoded(place=place, failure=f"mode {mode} is not 8 bits deep; convert it to 8")
+    target = "L" if mode in _GRAY else "RGB"
+    change = "" if mode == target else f"converted from {mode} to {target}"
+    if getattr(image, "n_frames", 1) > 1:  # only formats that can be animated have it
+        change = f"{change} and " * bool(change) + "reduced to the first of several frames"
+    if mode in ("P", "PA"):  # a palette with transparency goes through RGBA, or Pillow warns
+        image = image.convert("RGBA")
+    pixels = np.asarray(image if image.mode == target else image.convert(target))
+    return _Decoded(place=place, pixels=pixels, change=change)
+
+
+class _Stack:
+    """The array that fills up while images arrive in order, and what was odd about them."""
+
+    def __init__(self, count: int, name_of: Callable[[int], str]) -> None:
+        self._count = count
+        self._name_of = name_of
+        self._content: NDArray[np.uint8] | None = None
+        self._first = 0
+        self._kept_A = np.zeros(count, dtype=np.bool_)
+        self._failures: list[str] = []
+        self._changes: Counter[str] = Counter()
+        self._gray = 0
+
+    def add(self, image: _Decoded) -> None:
+        """Put one image in its place."""
+        if image.pixels is None:
+            self._failures.append(f"{self._name_of(image.place)}: {image.failure}")
+            return
+        content = self._room_for(image.place, image.pixels)
+        colour = image.pixels.ndim == 3
+        content[image.place] = image.pixels.transpose(2, 0, 1) if colour else image.pixels
+        self._kept_A[image.place] = True
+        self._gray += not colour
+        self._changes.update([image.change] if image.change else [])
+
+    def _room_for(self, place: int, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        channels = 3 if pixels.ndim == 3 else 1
+        if self._content is None:
+            self._content = np.empty((self._count, channels, *pixels.shape[:2]), dtype=np.uint8)
+            self._first = place
+        if self._content.shape[2:] != pixels.shape[:2]:
+            raise DataError(
+                f"{self._name_of(place)} is {_size(pixels.shape)} pixels, but "
+                f"{self._name_of(self._first)} is {_size(self._content.shape[2:])}; all images "
+                "need one size (width x height): resize them first"
+            )
+        if channels > self._content.shape[1]:  # colour after gray: repeat the gray in three
+            self._content = np.repeat(self._content, 3, axis=1)
+        return self._content
+
+    def loaded(self, on_bad: OnBadRow) -> Loaded:
+        """Return what arrived."""
+        if self._failures and (on_bad == "refuse" or self._content is None):
+            raise DataError(
+                f"{len(self._failures):,} of {self._count:,} images cannot be used: "
+                f"{shown(self._failures, 3)}; repair or remove them, or drop them with "
+                "--data.on_bad_row skip"
+            )
+        assert self._content is not None, "an empty file is refused before it is decoded"
+        content = self._content if self._kept_A.all() else self._content[self._kept_A]
+        return Loaded(content=content, kept_A=self._kept_A, notes=tuple(self._notes()))
+
+    def _notes(self) -> Iterator[str]:
+        assert self._content is not None
+        if self._failures:
+            yield f"skipped {len(self._failures):,} bad images: {shown(self._failures)}"
+        if self._gray and self._content.shape[1] == 3:
+            yield f"{self._gray:,} gray images among colour ones were repeated in 3 channels"
+        for change, count in sorted(self._changes.items()):
+            yield f"{count:,} images were {change}"
+
+
+def _size(height_width: tuple[int, ...]) -> str:
+    return f"{height_width[1]}x{height_width[0]}"

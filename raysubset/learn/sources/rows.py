@@ -1,0 +1,81 @@
+"""Rows of one part before decoding: labels are read, content waits until rows are chosen."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysubset.learn.sources.labels import LabelColumn
+
+Part = str
+"""One of train, validation, tuning, test."""
+OnBadRow = Literal["refuse", "skip"]
+
+NAMED_AT_MOST = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """Content of the rows that were asked for, less the bad ones where these are skipped."""
+
+    content: NDArray[np.generic]
+    """Shape: (K, ...), rows with kept_A only."""
+    kept_A: NDArray[np.bool_]
+    """Which of the A rows asked for were good."""
+    keys: tuple[str, ...] | None = None
+    """Of the K good rows."""
+    feature_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+    def with_keys(self, keys_A: Sequence[str] | None) -> Loaded:
+        """Return the same with the keys of the good ones among the rows asked for."""
+        if keys_A is None:
+            return self
+        good = zip(keys_A, self.kept_A, strict=True)
+        return replace(self, keys=tuple(key for key, kept in good if kept))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawPart:
+    """One part whose labels are known and whose content is still on disk."""
+
+    num_rows: int
+    """Rows in the source, good or bad."""
+    label: LabelColumn | None
+    """None only for train rows whose labels stand in a file beside them."""
+    load: Callable[[NDArray[np.int64]], Loaded]
+    """Ascending row numbers -> their content."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRows:
+    """Rows counted through several files: which file holds a row, and under what number."""
+
+    files: tuple[Path, ...]
+    ends: tuple[int, ...]
+    """Row number after the last row of each file."""
+
+    @classmethod
+    def count(cls, files: Sequence[Path], sizes: Sequence[int]) -> FileRows:
+        """Return the numbering of files with these numbers of rows."""
+        return cls(files=tuple(files), ends=tuple(accumulate(sizes)))
+
+    def name(self, row: int) -> str:
+        """Return how a person finds the row: file and row in it, counted from 0."""
+        index = bisect_right(self.ends, row)
+        start = self.ends[index - 1] if index else 0
+        return f"{self.files[index]} row {row - start}"
+
+
+def shown(items: Sequence[object], at_most: int = NAMED_AT_MOST) -> str:
+    """Return the first items as one line, and how many more there are."""
+    line = ", ".join(str(item) for item in items[:at_most])
+    return line if len(items) <= at_most else f"{line} and {len(items) - at_most:,} more"

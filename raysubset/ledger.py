@@ -1,0 +1,379 @@
+"""The ledger: what a run leaves behind, and the only place that decides what is done.
+
+    RUN/experiment.yaml  environment.json  fingerprint.json  parts.parquet
+    RUN/history.jsonl  result.json  report.html  report.md  plots/
+    RUN/rounds/0007/selection.parquet  metrics.json  checkpoint/  MANIFEST.json (written last)
+
+A round is done when its manifest is there. A manifest holds the SHA-256 of every file of its
+round and of the manifest before it: a chain.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import pyarrow as pa
+
+from raysubset.chain import MANIFEST, OBSERVATIONS, committed_chain, damaged_file
+from raysubset.core.observations import Observations
+from raysubset.errors import RunFolderError
+from raysubset.experiment import Experiment, read_yaml
+from raysubset.files import write_json, write_text
+from raysubset.learn.checkpoint import CheckpointRef, Files, file_hash
+from raysubset.learn.weights import Weights
+from raysubset.records import (
+    history_lines,
+    read_history,
+    read_observations,
+    write_observations,
+    write_selection,
+    write_table,
+)
+from raysubset.schedule import Phase
+from raysubset.strategies.selection import Selection
+
+logger = logging.getLogger(__name__)
+Saved = Callable[[], tuple[Files, float]]
+EXPERIMENT = "experiment.yaml"
+# Options that change where a run runs, not what it gives: a resumed run may differ in them.
+FREE_ON_RESUME = (
+    "resources.scorers",
+    "resources.placement",
+    "resources.start_timeout_s",
+    "resources.call_timeout_s",
+    "resources.max_failures",
+    "resources.keep_checkpoints",
+)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Round:
+    """A finished round.
+
+    Attributes:
+        phase: what was planned.
+        selection: what was chosen.
+        metrics: validation figures and seconds by stage.
+        observations: what training saw of the pool so far.
+        epochs: one record per epoch: epoch, loss, accuracy, lr, visits.
+    """
+
+    phase: Phase
+    selection: Selection
+    metrics: Mapping[str, Any]
+    observations: Observations
+    epochs: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+
+
+class Ledger:
+    """The run folder of one run; one writer at a time."""
+
+    def __init__(self, path: Path, experiment: Experiment, identity: Mapping[str, Any]) -> None:
+        """Use `Ledger.open`."""
+        self.path, self.experiment, self.identity = path, experiment, dict(identity)
+        self.rounds = path / "rounds"
+        self.done = 0
+        self._parent = ""
+        self._checkpoint: CheckpointRef | None = None
+        self._pending: tuple[Round, Saved] | None = None
+        self._lock: Any = None
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        experiment: Experiment,
+        identity: Mapping[str, Any],
+        environment: Mapping[str, Any],
+        *,
+        parts: pa.Table | None = None,
+        resume: bool = False,
+    ) -> Ledger:
+        """Return the ledger of a new run, or of a used folder that is to be resumed.
+
+        Args:
+            path: the run folder; made where it does not exist.
+            experiment: the resolved config.
+            identity: what a resumed run must have in common with the one that began.
+            environment: versions and hardware, for the record.
+            parts: which id belongs to which part, written once as parts.parquet.
+            resume: continue a used folder.
+
+        Raises:
+            RunFolderError: a used folder without `resume`, another config or other data (the
+                difference is shown), a folder of something else, or one that cannot be written.
+        """
+        ledger = cls(Path(path).absolute(), experiment, identity)
+        ledger._refuse_foreign()
+        with ExitStack() as undo:
+            undo.callback(ledger.close)
+            try:
+                ledger.rounds.mkdir(parents=True, exist_ok=True)
+                ledger._take_lock()
+                # Asked under the lock: another process may have used the folder meanwhile.
+                if (ledger.path / EXPERIMENT).is_file():
+                    ledger._check_same(resume)
+                    ledger._recover()
+                else:
+                    ledger._begin(environment, parts)
+            except OSError as error:
+                raise ledger._unwritable(error) from None
+            undo.pop_all()
+        return ledger
+
+    def check(self, *, resume: bool = False) -> None:
+        """Refuse what `open` would refuse, before anything starts, and leave nothing behind."""
+        try:
+            self._refuse_foreign()
+            if (self.path / EXPERIMENT).is_file():
+                self._check_same(resume)
+            parent = self.path
+            while not parent.exists():
+                parent = parent.parent
+            with tempfile.TemporaryFile(dir=parent):
+                pass
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    @contextmanager
+    def _disk_errors(self) -> Generator[None]:
+        """Tell a full or vanished disk in a sentence; the rounds committed so far are whole."""
+        try:
+            yield
+        except OSError as error:
+            raise RunFolderError(
+                f"run folder {self.path} can no longer be written ({error.strerror}); finished "
+                "rounds are kept. Make room, then run the same command with --resume."
+            ) from error
+
+    def _unwritable(self, error: OSError) -> RunFolderError:
+        return RunFolderError(
+            f"run folder {self.path} cannot be written ({error.strerror}); "
+            "choose another with --run-dir."
+        )
+
+    @property
+    def weights(self) -> Weights | None:
+        """The state after the last committed round; None before the first."""
+        if self._checkpoint is None:
+            return None
+        return Weights(round=self.done - 1, checkpoint=self._checkpoint)
+
+    def observations(self, num_pool: int) -> Observations:
+        """Return what training saw up to the last committed round."""
+        if self.done == 0:
+            return Observations.none(num_pool)
+        return read_observations(self._folder(self.done - 1) / OBSERVATIONS)
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """What the finished run gave; None while it is not finished."""
+        path = self.path / "result.json"
+        try:
+            return json.loads(path.read_text()) if path.is_file() else None
+        except ValueError:
+            return None  # damaged: it is made again from the rounds
+
+    def append(self, round_: Round, saved: Saved) -> None:
+        """Write a round's selection and metrics; `settle` commits it once its state is saved."""
+        assert self._pending is None, "a round is settled before the next is appended"
+        folder = self._folder(round_.phase.round)
+        with self._disk_errors():
+            folder.mkdir(exist_ok=True)
+            write_selection(folder / "selection.parquet", round_.selection, round_.phase)
+            write_observations(folder / OBSERVATIONS, round_.observations)
+        self._pending = (round_, saved)
+
+    def settle(self) -> None:
+        """Wait for the pending round's checkpoint and commit the round."""
+        if self._pending is None:
+            return
+        round_, saved = self._pending
+        start = perf_counter()
+        with self._disk_errors():
+            files, write_s = saved()
+            metrics = dict(round_.metrics)
+            metrics["seconds_checkpoint_write"] = write_s
+            metrics["seconds_checkpoint_wait"] = perf_counter() - start
+            self._commit(round_, metrics, files)
+        self._pending = None
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Record what the run gave."""
+        with self._disk_errors():
+            write_json(self.path / "result.json", dict(result))
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return the lines of history.jsonl."""
+        return read_history(self.path)
+
+    def _commit(self, round_: Round, metrics: dict[str, Any], files: Files) -> None:
+        number = round_.phase.round
+        metrics = {"strategy": round_.phase.strategy, **metrics}
+        folder = self._folder(number)
+        write_json(folder / "metrics.json", metrics | {"trace": round_.epochs})
+        named = {f"checkpoint/{name}": digest for name, digest in files.items()}
+        for name in ("selection.parquet", "metrics.json", OBSERVATIONS):
+            named[name] = file_hash(folder / name)
+        manifest = {
+            "round": number,
+            "files": named,
+            "parent": self._parent,
+            "experiment": self.experiment.digest,
+            "data": self.identity["data"],
+        }
+        with open(self.path / "history.jsonl", "a", encoding="utf-8") as file:
+            file.write(history_lines(number, metrics, round_.epochs))
+            file.flush()
+            os.fsync(file.fileno())
+        write_json(folder / MANIFEST, manifest)
+        self._parent = file_hash(folder / MANIFEST)
+        self._checkpoint = CheckpointRef(path=str(folder / "checkpoint"), files=files)
+        self.done = number + 1
+        self._prune()
+
+    def _prune(self) -> None:
+        for number in range(self.done - self.experiment.resources.keep_checkpoints):
+            shutil.rmtree(self._folder(number) / "checkpoint", ignore_errors=True)
+            (self._folder(number) / OBSERVATIONS).unlink(missing_ok=True)
+
+    def _folder(self, number: int) -> Path:
+        return self.rounds / f"{number:04d}"
+
+    def _begin(self, environment: Mapping[str, Any], parts: pa.Table | None) -> None:
+        write_json(self.path / "environment.json", dict(environment))
+        write_json(self.path / "fingerprint.json", self.identity)
+        if parts is not None:
+            write_table(self.path / "parts.parquet", parts)
+        # Last: a folder is used once it holds this, and a crash before it left nothing to keep.
+        write_text(self.path / EXPERIMENT, self.experiment.to_yaml())
+
+    def _take_lock(self) -> None:
+        self._lock = open(self.path / ".lock", "a+", encoding="utf-8")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.seek(0)
+            owner = self._lock.read().strip() or "another process"
+            self._lock.close()
+            raise RunFolderError(
+                f"run folder {self.path} is in use by {owner}; wait for it, or choose another "
+                "--run-dir."
+            ) from None
+        self._lock.truncate(0)
+        self._lock.write(f"process {os.getpid()} on {os.uname().nodename}")
+        self._lock.flush()
+
+    def _refuse_foreign(self) -> None:
+        """Refuse a folder of something else; what `_begin` left before a crash is ours."""
+        if not self.path.is_dir() or (self.path / EXPERIMENT).is_file():
+            return
+        try:
+            # Hidden entries (a lock, a temporary file, Ray's own state) are no run.
+            visible = {p.name for p in self.path.iterdir() if not p.name.startswith(".")}
+            if self.rounds.is_dir() and not any(self.rounds.iterdir()):
+                visible -= {"environment.json", "fingerprint.json", "parts.parquet", "rounds"}
+        except OSError as error:
+            raise RunFolderError(
+                f"run folder {self.path} cannot be read ({error.strerror}); choose another with "
+                "--run-dir."
+            ) from None
+        if visible:
+            raise RunFolderError(
+                f"{self.path} is not empty and holds no run; choose another --run-dir."
+            )
+
+    def _check_same(self, resume: bool) -> None:
+        differences = [*self._config_differences(), *self._data_differences()]
+        shown = "".join(f"\n  {line}" for line in differences)
+        if not resume:
+            raise RunFolderError(
+                f"run folder {self.path} is used; add --resume to continue it, or choose another "
+                "--run-dir." + (f" It differs from this run:{shown}" if shown else "")
+            )
+        if differences:
+            raise RunFolderError(
+                f"run folder {self.path} belongs to another run, so it cannot be resumed:{shown}\n"
+                "Give the same options and data, or another --run-dir."
+            )
+
+    def _config_differences(self) -> list[str]:
+        stored = Experiment.of(read_yaml(self.path / EXPERIMENT))
+        lines = stored.differences(self.experiment)
+        return [line for line in lines if not line.startswith(FREE_ON_RESUME)]
+
+    def _data_differences(self) -> list[str]:
+        path = self.path / "fingerprint.json"
+        try:
+            stored = json.loads(path.read_text()) if path.is_file() else {}
+        except ValueError:
+            raise RunFolderError(
+                f"{path} is damaged (not JSON), so this run cannot be resumed; choose another "
+                "--run-dir."
+            ) from None
+        mine = json.loads(json.dumps(self.identity))
+        keys = [k for k in {**stored, **mine} if stored.get(k) != mine.get(k)]
+        return [f"data {key}: {stored.get(key)} -> {mine.get(key)}" for key in sorted(keys)]
+
+    def _recover(self) -> None:
+        """Find the last committed round whose chain and checkpoint are whole."""
+        chain = list(committed_chain(self.rounds, self.identity["data"]))
+        while chain:
+            digest, manifest = chain[-1]
+            number = manifest["round"]
+            folder = self._folder(number)
+            damaged = damaged_file(folder, manifest["files"])
+            if not damaged:
+                files = {
+                    name.removeprefix("checkpoint/"): sha
+                    for name, sha in manifest["files"].items()
+                    if name.startswith("checkpoint/")
+                }
+                self._checkpoint = CheckpointRef(path=str(folder / "checkpoint"), files=files)
+                self._parent, self.done = digest, number + 1
+                break
+            logger.warning("round %d is damaged (%s); going back one round", number, damaged)
+            chain.pop()
+        self._refuse_damaged_past(chain[:-1])
+        self._forget_after(self.done)
+
+    def _refuse_damaged_past(self, chain: list[tuple[str, dict[str, Any]]]) -> None:
+        """Refuse to build on rounds whose record is no longer what was committed."""
+        for _, manifest in chain:
+            folder = self._folder(manifest["round"])
+            kept = {n: manifest["files"][n] for n in ("selection.parquet", "metrics.json")}
+            if damaged := damaged_file(folder, kept):
+                raise RunFolderError(
+                    f"{folder / damaged} is missing or not what its manifest recorded; put it "
+                    "back, or start a new run with another --run-dir."
+                )
+
+    def _forget_after(self, done: int) -> None:
+        """Drop what was not committed, and write the history of what was."""
+        late = [p for p in self.rounds.iterdir() if p.name.isdigit() and int(p.name) >= done]
+        if late or any(line["round"] >= done for line in self.history()):
+            (self.path / "result.json").unlink(missing_ok=True)
+        for folder in late:
+            shutil.rmtree(folder)
+        lines: list[str] = []
+        for number in range(done):
+            metrics = json.loads((self._folder(number) / "metrics.json").read_text())
+            lines.append(history_lines(number, metrics, metrics.pop("trace", [])))
+        write_text(self.path / "history.jsonl", "".join(lines))

@@ -1,0 +1,51 @@
+"""A run in this process, without Ray."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+from raysubset.engine import Outcome, Silence, Watch, run
+from raysubset.errors import ConfigError
+from raysubset.learn.local import local_ports
+from raysubset.learn.problem import torch_threads
+from raysubset.preparation import Prepared, open_ledger
+
+
+def run_local(
+    prepared: Prepared, run_dir: str | Path, *, resume: bool = False, watch: Watch | None = None
+) -> Outcome:
+    """Run with the laptop twins: the same ids and metrics as on Ray at the same W."""
+    watch = watch or Silence()
+    resources = prepared.experiment.resources
+    device = local_device(resources.device)  # before the run folder is made
+    with torch_threads(resources.threads_per_rank):
+        ledger = open_ledger(prepared, run_dir, resume=resume)
+        try:
+            pool, trainer = local_ports(
+                prepared.problem,
+                prepared.chooser,
+                ledger.rounds,
+                world=resources.workers,
+                device=device,
+                progress=watch.progress,
+            )
+            try:
+                return run(prepared.experiment, prepared.phases, pool, trainer, ledger, watch)
+            finally:
+                trainer.close()
+        finally:
+            ledger.close()
+
+
+def local_device(asked: str) -> str:
+    """Return "cuda" or "cpu" as asked for and there."""
+    there = torch.cuda.is_available()
+    if asked == "cuda" and not there:
+        raise ConfigError(
+            "resources.device=cuda, but this machine has no usable GPU "
+            f"(torch {torch.__version__} on {sys.platform}); use --resources.device cpu."
+        )
+    return "cuda" if asked != "cpu" and there else "cpu"

@@ -1,0 +1,250 @@
+"""Preparation: from an experiment to everything that a run needs, refused before any work."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from raysubset.core.budget import budget_of
+from raysubset.core.filters import Verdict
+from raysubset.errors import ConfigError, RunFolderError
+from raysubset.experiment import Experiment
+from raysubset.learn.choosing import Chooser, filter_pool
+from raysubset.learn.data import Dataset
+from raysubset.learn.models import has_batch_norm, resolved_name
+from raysubset.learn.parts import overlap_notes
+from raysubset.learn.problem import Problem, make_problem
+from raysubset.ledger import Ledger
+from raysubset.named import filters_of, strategy_of
+from raysubset.schedule import Phase, plan
+
+MANY_LOOKS = 50_000_000  # from here on a selection takes tens of seconds on a CPU core
+PACKAGES = ("raysubset", "ray", "torch", "torchvision", "numpy", "pyarrow", "scikit-learn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A run that could begin.
+
+    Attributes:
+        experiment: resolved.
+        problem: data, model, recipe.
+        verdict: what the filters keep.
+        phases: the schedule.
+        chooser: filters, candidates, strategies and quotas around the factors.
+        identity: what a resumed run must have in common with this one.
+        notes: what a person should be told before it starts.
+    """
+
+    experiment: Experiment
+    problem: Problem
+    verdict: Verdict
+    phases: tuple[Phase, ...]
+    chooser: Chooser
+    identity: dict[str, Any]
+    notes: tuple[str, ...]
+
+
+def prepare(experiment: Experiment) -> Prepared:
+    """Load, split, filter, plan and check.
+
+    Raises:
+        ConfigError, DataError, ModelError, BudgetError: bad input, named with its remedy.
+    """
+    problem = make_problem(
+        data=experiment.data,
+        model=experiment.model,
+        training=experiment.training,
+        scoring_batch=experiment.selection.batch_size,
+        threads=experiment.resources.threads_per_rank,
+        seed=experiment.seed,
+    )
+    filters = filters_of(experiment.selection.filters)
+    verdict = filter_pool(problem.parts.pool, filters)
+    return with_strategy(experiment, problem, verdict)
+
+
+def with_strategy(experiment: Experiment, problem: Problem, verdict: Verdict) -> Prepared:
+    """Return the run of one strategy over a problem that is loaded already."""
+    num_pool = int(verdict.keep_N.sum())
+    phases = plan(experiment, num_pool)
+    model = _check_model_and_budget(experiment, problem, phases)
+    names = {phase.strategy for phase in phases}
+    chooser = Chooser(
+        problem.parts,
+        {name: strategy_of(name, experiment.selection) for name in names},
+        verdict,
+        candidates=experiment.selection.candidates,
+        batch_size=experiment.selection.batch_size,
+        seed=experiment.seed,
+    )
+    identity = {
+        "data": problem.parts.fingerprint,
+        "name": problem.parts.pool.name,
+        "parts": problem.parts.describe(),
+        "pool": num_pool,
+        "model": model,
+        "classes": list(problem.parts.pool.class_names),
+    }
+    return Prepared(
+        experiment=experiment,
+        problem=problem,
+        verdict=verdict,
+        phases=phases,
+        chooser=chooser,
+        identity=identity,
+        notes=_notes(experiment, problem, verdict),
+    )
+
+
+def for_strategy(prepared: Prepared, strategy: str) -> Prepared:
+    """Return the same experiment with another strategy; data and model are not loaded again."""
+    selection = prepared.experiment.selection.model_copy(update={"strategy": strategy})
+    experiment = prepared.experiment.model_copy(update={"selection": selection})
+    return with_strategy(experiment, prepared.problem, prepared.verdict)
+
+
+def open_ledger(prepared: Prepared, path: str | Path, *, resume: bool = False) -> Ledger:
+    """Return the run's ledger; see `Ledger.open`."""
+    return Ledger.open(
+        path,
+        prepared.experiment,
+        prepared.identity,
+        {**environment(), "notes": list(prepared.notes)},
+        parts=parts_table(prepared),
+        resume=resume,
+    )
+
+
+def check_folder(prepared: Prepared, path: str | Path, *, resume: bool = False) -> None:
+    """Refuse a run folder that `open_ledger` would refuse, before anything starts."""
+    Ledger(Path(path).absolute(), prepared.experiment, prepared.identity).check(resume=resume)
+
+
+def parts_table(prepared: Prepared) -> pa.Table:
+    """Return (part, id, label, key, dropped): which id is where, and why some cannot be chosen."""
+    parts, reasons = prepared.problem.parts, prepared.verdict.reasons
+    tables: list[pa.Table] = []
+    for name in ("pool", "validation", "tuning", "test"):
+        part: Dataset | None = getattr(parts, name)
+        if part is None:
+            continue
+        dropped = [reasons.get(i) for i in part.id_N.tolist()] if name == "pool" else None
+        columns = {
+            "part": pa.array([name] * part.num_examples, pa.string()),
+            "id": pa.array(part.id_N),
+            "label": pa.array(part.label_N),
+            "key": pa.array(part.keys or [None] * part.num_examples, pa.string()),
+            "dropped": pa.array(dropped or [None] * part.num_examples, pa.string()),
+        }
+        tables.append(pa.table(columns))
+    return pa.concat_tables(tables)
+
+
+def new_run_folder(experiment: Experiment, name: str, root: str | Path = "runs") -> Path:
+    """Return runs/<data>-<strategy>-<fraction>-s<seed>-<n>, the first n that is free."""
+    selection = experiment.selection
+    data = re.sub(r"[^A-Za-z0-9._]+", "_", name).strip("._")[:60] or "data"
+    stem = f"{data}-{selection.strategy}-{selection.fraction:g}-s{experiment.seed}"
+    for n in range(1, 1_000_000):
+        path = Path(root).absolute() / f"{stem}-{n}"
+        if not path.exists():
+            return path
+    raise RunFolderError(f"{root} holds a million runs of {stem}; give --run-dir.")
+
+
+def environment() -> dict[str, Any]:
+    """Return versions, hardware and git commit; no environment variable is recorded."""
+    return {
+        "versions": {name: _version(name) for name in PACKAGES},
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "git": _git_commit(),
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _check_model_and_budget(
+    experiment: Experiment, problem: Problem, phases: tuple[Phase, ...]
+) -> str:
+    """Refuse what the model cannot train on; return the model's name and size."""
+    model = problem.check()
+    workers, threads = experiment.resources.workers, experiment.resources.threads_per_rank
+    if threads > max(2, os.cpu_count() or 1):
+        raise ConfigError(
+            f"resources.threads_per_rank={threads} is more than this machine's {os.cpu_count()} "
+            "cores; lower it."
+        )
+    rows = 2 if has_batch_norm(model) else 1
+    least = min(phase.budget for phase in phases)
+    if least < rows * workers:
+        raise ConfigError(
+            f"a budget of {least} ids is too small for {workers} training ranks"
+            f"{' (BatchNorm needs 2 per rank)' if rows == 2 else ''}; raise "
+            f"--selection.fraction or lower --resources.workers."
+        )
+    if experiment.training.batch_size < rows * workers:
+        raise ConfigError(
+            f"training.batch_size={experiment.training.batch_size} is too small for {workers} "
+            f"ranks; give at least {rows * workers}."
+        )
+    size = sum(parameter.numel() for parameter in model.parameters())
+    return f"{resolved_name(experiment.model.name, problem.in_shape)} ({size:,} parameters)"
+
+
+def _notes(experiment: Experiment, problem: Problem, verdict: Verdict) -> tuple[str, ...]:
+    parts, notes = problem.parts, []
+    for part in (parts.pool, parts.validation, parts.test):
+        notes += [note for note in part.notes if note not in notes]
+    notes += overlap_notes(parts)
+    dropped = int((~verdict.keep_N).sum())
+    if dropped:
+        notes.append(f"the filters dropped {dropped:,} of {parts.pool.num_examples:,} pool rows")
+    num_pool = parts.pool.num_examples - dropped
+    budget = budget_of(experiment.selection.fraction, num_pool)
+    if budget < parts.pool.num_classes:
+        notes.append(
+            f"the budget of {budget} is below the {parts.pool.num_classes} classes: some classes "
+            "will have no example; raise --selection.fraction"
+        )
+    looks = budget * num_pool
+    if experiment.selection.strategy == "glister" and looks > MANY_LOOKS and _is_exact(experiment):
+        notes.append(
+            f"exact greedy looks at {num_pool:,} ids for each of {budget:,} picks, every round; "
+            'too slow? --selection.glister.picks "blocks(50)", or --selection.candidates 4'
+        )
+    return tuple(notes)
+
+
+def _is_exact(experiment: Experiment) -> bool:
+    selection = experiment.selection
+    return selection.glister.picks == "exact" and selection.candidates == 1
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()

@@ -1,0 +1,130 @@
+"""The schedule: a run as plain data, a list of phases known before anything is computed.
+
+Every strategy of one experiment visits exactly the same number of examples (K * E), but for
+`full`, which visits N * E. The learning rate is a function of visits, so no epoch is skipped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from raysubset.core.budget import budget_of
+from raysubset.errors import ConfigError
+from raysubset.experiment import Experiment
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """One round: select, then train.
+
+    Attributes:
+        round: its number, from 0.
+        strategy: the name of what selects in this phase.
+        budget: ids that each of its epochs visits.
+        epochs: the run's epoch numbers, consecutive over phases.
+        visits_before: example visits of the phases before it.
+        total_visits: example visits of the whole run.
+    """
+
+    round: int
+    strategy: str
+    budget: int
+    epochs: range
+    visits_before: int
+    total_visits: int
+
+    @property
+    def visits(self) -> int:
+        """Example visits of this phase."""
+        return self.budget * len(self.epochs)
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """Consecutive epochs of one kind, before they are cut into phases."""
+
+    strategy: str
+    budget: int
+    epochs: int
+    every: int
+
+
+def plan(experiment: Experiment, num_pool: int) -> tuple[Phase, ...]:
+    """Return the phases of a run over a pool of N examples (after filters)."""
+    selection, epochs = experiment.selection, experiment.training.epochs
+    budget = budget_of(selection.fraction, num_pool)
+    every = min(selection.select_every, epochs)
+    if selection.strategy == "full":
+        stretches = [_Stretch("full", num_pool, epochs, every)]
+    elif selection.strategy == "full-compressed":
+        stretches = _full_visits(budget * epochs, num_pool, every * budget, _least(experiment))
+    elif selection.strategy == "glister":
+        stretches = _glister(experiment, budget, num_pool, every)
+    else:
+        stretches = [_Stretch(selection.strategy, budget, epochs, every)]
+    return _cut(stretches)
+
+
+def _glister(experiment: Experiment, budget: int, num_pool: int, every: int) -> list[_Stretch]:
+    """A first phase without a selection (nothing is learned yet), then GLISTER.
+
+    With a warm start it is full-pool epochs with as many visits as the epochs they replace
+    (Killamsetty et al., 2021, section 5), else one random subset.
+    """
+    epochs = experiment.training.epochs
+    asked = experiment.selection.warm_start
+    # At least one epoch of what was asked for, and at least one left to select for.
+    warm = min(max(1, round(asked * epochs)), epochs - 1) if asked else 0
+    if warm:
+        first = _full_visits(warm * budget, num_pool, every * budget, _least(experiment))
+    else:
+        warm, first = every, [_Stretch("random", budget, every, every)]
+    if warm >= epochs and budget < num_pool:
+        raise ConfigError(
+            f"training.epochs={epochs} with selection.select_every={every} and "
+            f"selection.warm_start={experiment.selection.warm_start:g} leaves no epoch for "
+            "GLISTER to select for; raise epochs, or lower select_every or warm_start."
+        )
+    rest = [_Stretch("glister", budget, epochs - warm, every)] if warm < epochs else []
+    return first + rest
+
+
+def _full_visits(visits: int, num_pool: int, visits_per_phase: int, least: int) -> list[_Stretch]:
+    """Full-pool epochs for exactly this many visits; a last, partial epoch is a random subset.
+
+    A rest below `least`, too small to train on, is shared with the last whole epoch.
+    """
+    whole, rest = divmod(visits, num_pool)
+    every = max(1, visits_per_phase // num_pool)
+    partial = [rest] if rest else []
+    if whole and 0 < rest < least:
+        whole, both = whole - 1, num_pool + rest
+        partial = [both - both // 2, both // 2]
+    stretches = [_Stretch("full", num_pool, whole, every)] if whole else []
+    return stretches + [_Stretch("random", size, 1, 1) for size in partial]
+
+
+def _least(experiment: Experiment) -> int:
+    """Return the smallest subset that every rank can train on (BatchNorm needs 2 rows)."""
+    return 2 * experiment.resources.workers
+
+
+def _cut(stretches: list[_Stretch]) -> tuple[Phase, ...]:
+    total = sum(s.budget * s.epochs for s in stretches)
+    phases: list[Phase] = []
+    epoch = visits = 0
+    for stretch in stretches:
+        end = epoch + stretch.epochs
+        while epoch < end:
+            stop = min(end, epoch + stretch.every)
+            phase = Phase(
+                round=len(phases),
+                strategy=stretch.strategy,
+                budget=stretch.budget,
+                epochs=range(epoch, stop),
+                visits_before=visits,
+                total_visits=total,
+            )
+            phases.append(phase)
+            epoch, visits = stop, visits + phase.visits
+    return tuple(phases)

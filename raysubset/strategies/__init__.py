@@ -1,0 +1,1 @@
+"""Strategies: plans that choose K ids of a pool. One file each, with its source."""

@@ -1,0 +1,349 @@
+"""The relay without Ray: the real crew, mailbox and ranks in threads, with faults at will.
+
+What is not real: processes (threads), the learner (a chain of hashes) and the disk (a dict).
+A call to the mailbox is retried when it restarts, as Ray does with max_task_retries=-1; a lost
+group's ranks die at their next call, and the group is started again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ray.exceptions import GetTimeoutError
+
+from raysubset.cluster import crew as crew_module
+from raysubset.cluster import rank as rank_module
+from raysubset.cluster.crew import Crew
+from raysubset.cluster.mailbox import Mailbox
+from raysubset.errors import DataError
+from raysubset.experiment import ResourceSettings
+from raysubset.learn.checkpoint import CheckpointRef, Snapshot
+from raysubset.learn.learner import GoOn, TrainOrder
+from raysubset.learn.scoring import RowRange
+from tests.cluster.crews import room
+
+WAIT_S = 60.0
+
+
+class Killed(BaseException):
+    """A rank's process is gone."""
+
+
+class Post:
+    """A mailbox that can restart: what `ray.remote(Mailbox).remote(world)` gives."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, world: int, faults: Faults) -> None:
+        self.loop, self.world, self.faults = loop, world, faults
+        self.box, self.died = Mailbox(world), asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return SimpleNamespace(remote=lambda *args: self.call(name, args))
+
+    def call(self, name: str, args: Sequence[Any]) -> Future[Any]:
+        return asyncio.run_coroutine_threadsafe(self._retried(name, args), self.loop)
+
+    async def _retried(self, name: str, args: Sequence[Any]) -> Any:
+        if self.faults.due("mailbox", name, "before"):
+            self._restart()
+        while True:
+            box, died = self.box, self.died
+            work = asyncio.ensure_future(getattr(box, name)(*args))
+            death = asyncio.ensure_future(died.wait())
+            await asyncio.wait({work, death}, return_when=asyncio.FIRST_COMPLETED)
+            death.cancel()
+            if work.done():
+                if self.faults.due("mailbox", name, "after"):
+                    self._restart()
+                return work.result()
+            work.cancel()
+
+    def _restart(self) -> None:
+        old, self.box, self.died = self.died, Mailbox(self.world), asyncio.Event()
+        old.set()
+
+
+class Faults:
+    """What goes wrong: before or after the nth call of the mailbox, rank0 or rank1, it is lost.
+
+    Calls that only wait do not count: their number depends on the machine.
+    """
+
+    COUNTED = ("hello", "post", "answer", "save")
+
+    def __init__(self, when: str = "before", **at: int) -> None:
+        self.when, self.at = when, at
+        self.calls: dict[str, int] = {}
+
+    @property
+    def happened(self) -> bool:
+        """Whether the run came as far as every fault."""
+        return all(self.calls.get(who, 0) >= n for who, n in self.at.items())
+
+    def due(self, who: str, name: str, when: str) -> bool:
+        """Return whether this call is the one; `who` is the mailbox or a rank."""
+        if name not in self.COUNTED or when != self.when:
+            return False
+        self.calls[who] = self.calls.get(who, 0) + 1
+        return self.calls[who] == self.at.get(who)
+
+
+class Handle:
+    """The mailbox as one rank holds it: a rank of a dead group makes no more calls."""
+
+    def __init__(self, post: Post, group: Group, rank: int) -> None:
+        self.post, self.group, self.rank = post, group, rank
+
+    def __getattr__(self, name: str) -> Any:
+        def remote(*args: Any) -> Future[Any]:
+            faults, who = self.post.faults, f"rank{self.rank}"
+            self.group.lost |= faults.due(who, name, "before")
+            if self.group.lost:
+                raise Killed
+            sent = self.post.call(name, args)
+            self.group.lost |= faults.due(who, name, "after")
+            return sent
+
+        return SimpleNamespace(remote=remote)
+
+
+class Group:
+    """One start of the training group."""
+
+    def __init__(self) -> None:
+        self.lost = False
+        self.name = f"attempt-{id(self)}"
+        self.errors: dict[int, BaseException] = {}
+
+
+HERE = threading.local()
+
+
+class Trainer:
+    """What make_trainer gives: fit() with a thread per rank, which starts lost groups again."""
+
+    def __init__(self, config: dict[str, Any], world: int, max_failures: int) -> None:
+        self.config, self.world, self.max_failures = config, world, max_failures
+        self.groups: list[Group] = []
+
+    def fit(self) -> None:
+        for _ in range(self.max_failures + 1):
+            group = Group()
+            self.groups.append(group)
+            ranks = [
+                threading.Thread(target=self._rank, args=(group, rank), daemon=True)
+                for rank in range(self.world)
+            ]
+            for rank in ranks:
+                rank.start()
+            for rank in ranks:
+                rank.join()
+            if not group.lost:
+                return
+        error = RuntimeError("the group failed")
+        error.worker_failures = group.errors  # type: ignore[attr-defined]
+        raise error
+
+    def _rank(self, group: Group, rank: int) -> None:
+        HERE.rank, HERE.world, HERE.name = rank, self.world, group.name
+        config = dict(self.config, mailbox=Handle(self.config["mailbox"], group, rank))
+        try:
+            rank_module.serve(config)
+        except BaseException as error:  # any: the whole group goes down with one rank
+            group.errors[rank], group.lost = error, True
+
+
+class Learner:
+    """A chain of hashes: the state after an order depends on the state before and the order."""
+
+    def __init__(self, problem: Disk, device: object, **_: object) -> None:
+        self.problem, self.device, self.model = problem, device, None
+        self.reset()
+
+    def reset(self) -> None:
+        self.state = "fresh"
+
+    def load(self, ref: CheckpointRef) -> None:
+        self.state = self.problem.files[ref.path]
+
+    def train(self, order: TrainOrder, go_on: GoOn) -> list[Any]:
+        for visit in range(3):
+            go_on(visit, 3)
+            self.state = digest(self.state, order.ids_EK.tolist(), visit)
+        return []
+
+    def snapshot(self, round_: int) -> Snapshot:
+        return Snapshot(weights={}, trainer={"state": self.state, "disk": self.problem})
+
+    def weights(self) -> dict[str, Any]:
+        return {"state": torch.zeros(1)}
+
+
+class Scorer:
+    """Scores with the state of a learner."""
+
+    def __init__(self, problem: Disk, device: object, learner: Learner) -> None:
+        self.learner = learner
+
+    def warm(self) -> Scorer:
+        return self
+
+    def score(self, rows: RowRange, *, embeddings: bool) -> str:
+        return digest(self.learner.state, rows.index)
+
+    def count(self, rows: RowRange) -> str:
+        if rows.part == "tuning":
+            raise DataError("there is no tuning part.")
+        return digest(self.learner.state, rows.index, rows.part)
+
+
+class Disk:
+    """The problem and the disk in one."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, str] = {}
+        self.writes = 0
+        self.full_at = -1
+
+
+def write(folder: str, snapshot: Snapshot) -> tuple[dict[str, str], float]:
+    """Write a checkpoint to the disk."""
+    disk: Disk = snapshot.trainer["disk"]
+    disk.writes += 1
+    if disk.writes == disk.full_at:
+        raise RuntimeError("PytorchStreamWriter failed writing file data/0: no space left")
+    disk.files[folder] = snapshot.trainer["state"]
+    return {"weights": digest(snapshot.trainer["state"])}, 0.0
+
+
+def digest(*parts: object) -> str:
+    """Return a short hash of anything."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
+
+
+def ranges(part: Any = "pool", count: int = 5) -> list[RowRange]:
+    """Return ranges of two rows each."""
+    return [RowRange(part=part, index=i, ids=np.arange(2 * i, 2 * i + 2)) for i in range(count)]
+
+
+class Relay:
+    """A crew in threads; use as a context."""
+
+    def __init__(
+        self, patch: pytest.MonkeyPatch, faults: Faults, *, world: int = 2, max_failures: int = 3
+    ) -> None:
+        self.patch, self.faults, self.world = patch, faults, world
+        self.resources = ResourceSettings(
+            start_timeout_s=WAIT_S, call_timeout_s=WAIT_S, max_failures=max_failures
+        )
+        self.disk, self.posts, self.trainers = Disk(), list[Post](), list[Trainer]()
+
+    def __enter__(self) -> Relay:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self._thread.start()
+        self._patch()
+        self.crew = Crew(self.disk, room(workers=self.world), self.resources, Path("/nowhere"))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.crew.close()
+        pending = asyncio.run_coroutine_threadsafe(_cancel_all(), self.loop)
+        pending.result(WAIT_S)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(WAIT_S)
+        self.loop.close()
+
+    def _patch(self) -> None:
+        def make_trainer(config: dict[str, Any], *_: object) -> Trainer:
+            self.trainers.append(Trainer(config, self.world, self.resources.max_failures))
+            return self.trainers[-1]
+
+        def made(world: int) -> Post:
+            self.posts.append(Post(self.loop, world, self.faults))
+            return self.posts[-1]
+
+        remote = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=made))
+        fake = SimpleNamespace(
+            get=get, wait=wait, kill=lambda _: None, remote=lambda _: remote, train=_train()
+        )
+        for module in (crew_module, rank_module):
+            self.patch.setattr(module, "ray", fake)
+            self.patch.setattr(module, "POLL_S", 0.01)
+        self.patch.setattr(rank_module, "TICK_S", 0.0)
+        self.patch.setattr(crew_module, "make_trainer", make_trainer)
+        self.patch.setattr(crew_module, "wait_for_room", lambda *_: None)
+        self.patch.setattr(crew_module, "beside_the_driver", lambda: None)
+        for name, value in {
+            "Learner": Learner,
+            "Scorer": Scorer,
+            "write_checkpoint": write,
+            "share_buffers": lambda _: None,
+            "part_ranges": lambda _, part: ranges(part, 3),
+            "distributed_c10d": SimpleNamespace(_get_default_store=lambda: self.store),
+        }.items():
+            self.patch.setattr(rank_module, name, value)
+        self.store = Store()
+
+
+class Store:
+    """What torch's process group keeps for its ranks."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+
+    def set(self, key: str, value: str) -> None:
+        self.values[key] = value
+
+    def get(self, key: str) -> str:
+        return self.values[key]
+
+    def check(self, keys: list[str]) -> bool:
+        return all(key in self.values for key in keys)
+
+
+async def _cancel_all() -> None:
+    tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _train() -> SimpleNamespace:
+    context = SimpleNamespace(get_world_rank=lambda: HERE.rank, get_world_size=lambda: HERE.world)
+    return SimpleNamespace(
+        get_context=lambda: context,
+        collective=SimpleNamespace(broadcast_from_rank_zero=lambda _: HERE.name),
+        torch=SimpleNamespace(get_device=lambda: torch.device("cpu")),
+    )
+
+
+def get(refs: Any, timeout: float | None = None) -> Any:
+    """Do what ray.get does, for futures and plain values."""
+    if isinstance(refs, list):
+        return [get(ref, timeout) for ref in refs]
+    if not isinstance(refs, Future):
+        return refs
+    try:
+        return refs.result(timeout)
+    except FutureTimeout:
+        raise GetTimeoutError("timed out") from None
+
+
+def wait(refs: list[Future[Any]], timeout: float) -> tuple[list[Any], list[Any]]:
+    """Do what ray.wait does, without waiting."""
+    return [ref for ref in refs if ref.done()], [ref for ref in refs if not ref.done()]
+
+
+def silent(stage: str, done: int, of: int) -> None:
+    """Look away."""

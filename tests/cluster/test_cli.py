@@ -1,0 +1,139 @@
+"""The command line on a private Ray, as a person and a scheduler use it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from raysubset.answers import committed_rounds
+from tests.cluster.crews import checkpoints
+from tests.small_runs import Left
+
+ROOT = Path(__file__).parents[2]
+WAIT_S = 400
+OPTIONS = (
+    "--data digits --data.limit 300 --epochs 60 --selection.select_every 20 "
+    "--model.name tests.cluster.marked:marked --resources.start_timeout_s 240 "
+    "--resources.keep_checkpoints 9"
+)
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+Mark = Callable[..., None]
+
+
+def start(words: list[str], folder: Path) -> subprocess.Popen[str]:
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "raysubset.cli", *words],
+        cwd=ROOT,  # the model is imported from here
+        env=environment | {"PYTHONUNBUFFERED": "1", "COLUMNS": "200"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Wait for the end; whatever happens, no process of its group is left."""
+    try:
+        out, err = process.communicate(timeout=WAIT_S)
+        return process.returncode, out, err
+    finally:
+        kill_group(process.pid)
+
+
+def kill_group(group: int) -> None:
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def until_line(process: subprocess.Popen[str], start: str) -> str:
+    """Return what was printed up to a line that starts so."""
+    told = ""
+    assert process.stdout is not None
+    for line in process.stdout:
+        told += line
+        if line.startswith(start):
+            return told
+    pytest.fail(f"no line {start!r} came: {told}{process.stderr.read() if process.stderr else ''}")
+
+
+def words_of(folder: Path) -> list[str]:
+    return ["run", *OPTIONS.split(), "--run-dir", str(folder)]
+
+
+def alone(group: int) -> bool:
+    """Return whether no process of the group is left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_a_run_on_a_private_ray_ends_with_a_table_and_can_be_stopped_twice_on_the_way(
+    tmp_path: Path, mark: Mark, marks: Path
+):
+    # Undisturbed, in one process: what a private Ray must give too, stopped or not.
+    code, out, err = ended(start([*words_of(tmp_path / "twin"), "--local"], tmp_path))
+    assert code == 0, out + err
+    twin = Left(tmp_path / "twin")
+
+    # Ctrl-C in training, as a terminal gives it: to the whole group.
+    mark("rank0-training-slow")
+    folder = tmp_path / "ray"
+    process = start(words_of(folder), tmp_path)
+    told = until_line(process, "glister round 0:")
+    os.killpg(process.pid, signal.SIGINT)
+    code, out, err = ended(process)
+    assert code == 130, told + out + err
+    command = resume_command(err)
+    assert "Traceback" not in told + out + err
+    assert committed_rounds(folder) in ([0], [])
+    assert not (folder / ".ray").exists()
+
+    # Its own words go on; SIGTERM, as a scheduler gives it: to the driver.
+    process = start(command[1:], tmp_path)
+    told = until_line(process, "glister round 1:")
+    process.terminate()
+    code, out, err = ended(process)
+    assert code == 75, told + out + err
+    assert resume_command(err) == command
+    assert "Traceback" not in told + out + err
+    assert Left(folder).result is None
+
+    (marks / "rank0-training-slow").unlink()
+    process = start(command[1:], tmp_path)
+    code, out, err = ended(process)
+    assert code == 0, out + err
+    assert err == ""
+    assert re.search(r"^glister +10 % ", out, re.MULTILINE)
+    assert f"run folder: {folder}" in out
+    left = Left(folder)
+    assert (left.ids, left.gains) == (twin.ids, twin.gains)
+    assert checkpoints(left) == checkpoints(twin)
+    assert left.result == twin.result is not None
+    for name in ("report.html", "report.md", "history.jsonl", "parts.parquet"):
+        assert (folder / name).stat().st_size > 0
+    assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == [".lock"]
+
+
+def resume_command(err: str) -> list[str]:
+    lines = err.strip().splitlines()
+    assert lines[-2].startswith(
+        "error: stopped; rounds whose checkpoint was committed are kept."
+    ), err
+    command = shlex.split(lines[-1])
+    assert command[:2] == ["raysubset", "run"]
+    assert command[-1] == "--resume"
+    return command

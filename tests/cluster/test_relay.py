@@ -1,0 +1,161 @@
+"""Whatever dies, and whenever: the crew gives what it gives undisturbed, or says what is lost."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from raysubset.cluster.orders import At, Count, Score, Train
+from raysubset.errors import CrewLost, DataError, RunFolderError
+from raysubset.learn.checkpoint import CheckpointRef
+from raysubset.learn.learner import TrainOrder
+from tests.cluster.relay import Faults, Relay, ranges, silent
+
+ROUNDS = 3
+RUN = "run"
+
+
+def train(at: At | None, round_: int) -> Train:
+    work = TrainOrder(
+        ids_EK=np.array([[round_, round_ + 1]]),
+        weights_K=None,
+        epochs=range(round_, round_ + 1),
+        visits_before=0,
+        total_visits=2 * ROUNDS,
+    )
+    folder = f"/rounds/{round_}"
+    return Train(at=at, run=RUN, round=round_, work=work, folder=folder, send_weights=False)
+
+
+def play(relay: Relay) -> list[Any]:
+    """Do what the engine does with a crew that scores in place; return all that it gave."""
+    crew, at, out = relay.crew, None, list[Any]()
+    for round_ in range(ROUNDS):
+        if at is not None:
+            score = Score(at=at, ranges=ranges(), embeddings=True)
+            out.append([a["outputs"] for a in crew.exchange(score, silent, "scoring")])
+            at = settled(relay, at)
+            out.append(at)
+        answers = crew.exchange(train(at, round_), silent, "training")
+        out.append([answer["counts"] for answer in answers])
+        at = At(run=RUN, round=round_)
+    out.append(crew.exchange(Count(at=settled(relay, at), part="test"), silent, "evaluating"))
+    return out
+
+
+def settled(relay: Relay, at: At) -> At:
+    files, _ = relay.crew.saved(RUN, at.round)
+    path = f"/rounds/{at.round}"
+    return At(run=RUN, round=at.round, checkpoint=CheckpointRef(path=path, files=files))
+
+
+@pytest.fixture
+def undisturbed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    with Relay(monkeypatch, Faults()) as relay:
+        return play(relay)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("what", ["mailbox", "rank0", "rank1"])
+def test_one_loss_at_any_call_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, undisturbed: list[Any], what: str, when: str
+):
+    for at in range(1, 60):
+        faults = Faults(when, **{what: at})
+        with Relay(monkeypatch, faults) as relay:
+            assert play(relay) == undisturbed, f"{what} was lost {when} its call {at}"
+            disk = {f"/rounds/{r}" for r in range(ROUNDS)}
+            assert set(relay.disk.files) == disk
+        if not faults.happened:
+            break
+    assert not faults.happened
+    # one hello, one answer per order, and rank 0's word that each checkpoint is written
+    least = {"mailbox": 2 + 6 + 12 + ROUNDS, "rank0": 1 + 6 + ROUNDS, "rank1": 1 + 6}
+    assert at > least[what]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_two_losses_change_nothing_either(
+    monkeypatch: pytest.MonkeyPatch, undisturbed: list[Any], when: str
+):
+    for first, second in itertools.product(range(1, 30, 3), range(1, 12)):
+        for lost in ({"mailbox": first, "rank0": second}, {"rank0": second, "rank1": first}):
+            with Relay(monkeypatch, Faults(when, **lost)) as relay:
+                assert play(relay) == undisturbed, f"{lost}, {when} the call"
+
+
+def test_a_lost_group_is_not_started_for_ever(monkeypatch: pytest.MonkeyPatch):
+    faults = Faults(rank1=2)
+    with Relay(monkeypatch, faults, max_failures=0) as relay:
+        with pytest.raises(CrewLost, match=r"the training group ended: .*rank 1: Killed"):
+            play(relay)
+        assert len(relay.trainers[0].groups) == 1
+
+
+def test_a_refused_order_reaches_the_driver_as_itself_and_the_crew_goes_on(
+    monkeypatch: pytest.MonkeyPatch, undisturbed: list[Any]
+):
+    with Relay(monkeypatch, Faults()) as relay:
+        with pytest.raises(DataError, match="no tuning part"):
+            relay.crew.exchange(Count(at=None, part="tuning"), silent, "evaluating")
+        assert play(relay) == undisturbed
+        assert len(relay.trainers[0].groups) == 1
+
+
+def test_an_unexpected_error_ends_in_a_sentence_with_the_rank_and_the_cause(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    with Relay(monkeypatch, Faults(), max_failures=2) as relay:
+        nowhere = At(run=RUN, round=0, checkpoint=CheckpointRef(path="/nowhere", files={}))
+        with pytest.raises(CrewLost, match=r"rank [01]: KeyError: '/nowhere'.*--resume"):
+            relay.crew.exchange(Count(at=nowhere, part="test"), silent, "evaluating")
+        assert len(relay.trainers[0].groups) == 3
+
+
+def test_a_full_disk_is_told_whatever_the_writer_raises(monkeypatch: pytest.MonkeyPatch):
+    with Relay(monkeypatch, Faults()) as relay:
+        relay.disk.full_at = 2
+        with pytest.raises(RunFolderError, match=r"round 1 .*no space left.*/rounds/1.*--resume"):
+            play(relay)
+
+
+def test_a_folder_used_again_by_the_same_crew_does_not_commit_the_old_checkpoint(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    with Relay(monkeypatch, Faults()) as relay:
+        relay.crew.exchange(train(None, 0), silent, "training")
+        first = relay.crew.saved(RUN, 0)
+        other = TrainOrder(
+            ids_EK=np.array([[7, 8]]),
+            weights_K=None,
+            epochs=range(1),
+            visits_before=0,
+            total_visits=2,
+        )
+        again = Train(at=None, run=RUN, round=0, work=other, folder="/rounds/0", send_weights=False)
+        relay.crew.exchange(again, silent, "training")
+        assert relay.crew.saved(RUN, 0) != first
+
+
+def test_evaluating_the_start_leaves_no_false_idea_of_where_a_rank_is(
+    monkeypatch: pytest.MonkeyPatch, undisturbed: list[Any]
+):
+    with Relay(monkeypatch, Faults()) as relay:
+        relay.crew.exchange(train(None, 0), silent, "training")
+        settled(relay, At(run=RUN, round=0))
+        relay.crew.exchange(Count(at=None, part="test"), silent, "evaluating")
+        at = settled(relay, At(run=RUN, round=0))
+        answers = relay.crew.exchange(train(at, 1), silent, "training")
+        assert [answer["counts"] for answer in answers] == undisturbed[3]
+
+
+def test_no_thread_is_left(monkeypatch: pytest.MonkeyPatch):
+    before = set(threading.enumerate())
+    with Relay(monkeypatch, Faults(rank0=3)) as relay:
+        play(relay)
+    late = {thread for thread in threading.enumerate() if thread.name.startswith("checkpoint")}
+    assert set(threading.enumerate()) - before - late == set()

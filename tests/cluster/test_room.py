@@ -1,0 +1,128 @@
+"""Room is counted before anything starts; all pure."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from raysubset.cluster.room import Room, local_cpus, plan_room
+from raysubset.errors import RoomError
+from raysubset.experiment import ResourceSettings
+
+
+def asked(workers: int = 2, scorers: int = 2, **options: Any) -> ResourceSettings:
+    return ResourceSettings(workers=workers, scorers=scorers, **options)
+
+
+def there(cpus: float, gpus: float = 0) -> dict[str, float]:
+    return {"CPU": cpus, "memory": 1e9} | ({"GPU": gpus} if gpus else {})
+
+
+@pytest.mark.parametrize(
+    ("placement", "cpus", "expected", "scorers", "size"),
+    [
+        ("auto", 4, "actors", 2, 4),
+        ("auto", 3, "crew", 0, 2),
+        ("auto", 2, "crew", 0, 2),
+        ("actors", 4, "actors", 2, 4),
+        ("actors", 64, "actors", 2, 4),
+        ("crew", 64, "crew", 0, 2),
+    ],
+)
+def test_scorers_stand_beside_the_crew_where_there_is_room(
+    placement: Any, cpus: float, expected: str, scorers: int, size: int
+):
+    room = plan_room(asked(placement=placement), there(cpus))
+    assert (room.placement, room.scorers, room.cpus, room.gpus) == (expected, scorers, size, 0)
+    assert room.device == "cpu"
+    assert room.workers == 2
+
+
+@pytest.mark.parametrize(
+    ("device", "placement", "gpus", "expected"),
+    [
+        ("auto", "auto", 0, ("cpu", "actors", 0)),
+        ("auto", "auto", 1, ("cpu", "actors", 0)),
+        ("auto", "auto", 2, ("cuda", "crew", 2)),
+        ("auto", "auto", 3, ("cuda", "crew", 2)),
+        ("auto", "auto", 4, ("cuda", "actors", 4)),
+        ("auto", "crew", 4, ("cuda", "crew", 2)),
+        ("cuda", "actors", 4, ("cuda", "actors", 4)),
+        ("cuda", "auto", 2.5, ("cuda", "crew", 2)),
+        ("cpu", "actors", 8, ("cpu", "actors", 0)),
+    ],
+)
+def test_every_rank_and_every_scorer_has_a_whole_gpu(
+    device: Any, placement: Any, gpus: float, expected: tuple[str, str, float]
+):
+    room = plan_room(asked(device=device, placement=placement), there(16, gpus))
+    assert (room.device, room.placement, room.gpus) == expected
+
+
+@pytest.mark.parametrize(
+    ("resources", "cluster", "sentence"),
+    [
+        (asked(64), there(4), "64 training ranks need 64 CPUs, and the cluster has 4; "
+         "lower --resources.workers"),
+        (asked(2), {}, "2 training ranks need 2 CPUs, and the cluster has 0"),
+        (asked(2, 3, placement="actors"), there(4),
+         "2 training ranks and 3 scorers need 5 CPUs, and the cluster has 4; "
+         "lower --resources.scorers"),
+        (asked(2, 1, placement="actors", device="cuda"), there(16, 2),
+         "2 training ranks and 1 scorers need 3 GPUs, and the cluster has 2"),
+        (asked(2, device="cuda"), there(16, 1),
+         "2 training ranks on GPUs need 2 GPUs, and the cluster has 1"),
+        (asked(2, device="cuda"), there(16), "need 2 GPUs, and the cluster has 0"),
+    ],
+)  # fmt: skip
+def test_too_little_room_is_told_with_both_numbers(
+    resources: ResourceSettings, cluster: dict[str, float], sentence: str
+):
+    with pytest.raises(RoomError) as caught:
+        plan_room(resources, cluster)
+    assert sentence in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_a_room_is_a_plain_value():
+    assert plan_room(asked(), there(4)) == Room(
+        placement="actors", device="cpu", workers=2, scorers=2, cpus=4, gpus=0
+    )
+
+
+@pytest.mark.parametrize(
+    ("cores", "resources", "cpus"),
+    [
+        (1, asked(2, 2), 4),
+        (2, asked(2, 2), 4),
+        (2, asked(1, 8), 9),
+        (2, asked(2, 64, placement="crew"), 2),
+        (16, asked(2, 2), 16),
+    ],
+)
+def test_a_private_ray_counts_logical_cpus(
+    monkeypatch: pytest.MonkeyPatch, cores: int, resources: ResourceSettings, cpus: int
+):
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    assert local_cpus(resources) == cpus
+    assert plan_room(resources, {"CPU": cpus}).workers == resources.workers
+
+
+@pytest.mark.parametrize(
+    ("resources", "sentence"),
+    [
+        (asked(64), "resources.workers=64, and this machine of 2 cores places at most 2"),
+        (asked(3), "resources.workers=3, and this machine of 2 cores places at most 2"),
+        (asked(2, 9), "resources.scorers=9, and this machine of 2 cores places at most 8"),
+    ],
+)
+def test_a_machine_says_how_many_it_places(
+    monkeypatch: pytest.MonkeyPatch, resources: ResourceSettings, sentence: str
+):
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    with pytest.raises(RoomError) as caught:
+        local_cpus(resources)
+    assert sentence in str(caught.value)
+    assert "RAY_ADDRESS" in str(caught.value)

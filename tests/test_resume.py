@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raysubset.errors import Stopped
+from raysubset.learn.local import LocalPool, LocalTrainer
+from raysubset.learn.scoring import Scorer
+from raysubset.local_run import run_local
+from tests.killed_runs import Death, reaper
+from tests.small_runs import (
+    BLOCKS,
+    RUNS,
+    Left,
+    Watcher,
+    assert_same_run,
+    play,
+    prepared,
+    same_weights,
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_wait_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+def events(name: str, folder: Path) -> list[str]:
+    """Return the names of the events of a run, in their order."""
+    watch = Watcher(lambda number, name: None)
+    play(prepared(**RUNS[name]), folder, watch=watch)
+    return watch.names
+
+
+def stop_at(number: int) -> Watcher:
+    def stop(now: int, name: str) -> None:
+        if now == number:
+            raise Stopped(f"asked to stop at event {number}, {name}")
+
+    return Watcher(stop)
+
+
+class Counting:
+    """Counts, while it is on, the rounds that are selected for and trained."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.selected, self.trained, self.evaluated = list[int](), list[int](), Counter[str]()
+        select, fit, count = LocalPool.select, LocalTrainer.fit, Scorer.count
+
+        def counted(pool: LocalPool, phase: Any, weights: Any) -> Any:
+            self.selected.append(phase.round)
+            return select(pool, phase, weights)
+
+        def fitted(trainer: LocalTrainer, selection: Any, phase: Any, weights: Any) -> Any:
+            self.trained.append(phase.round)
+            return fit(trainer, selection, phase, weights)
+
+        def seen(scorer: Scorer, rows: Any) -> Any:
+            self.evaluated[rows.part] += 1
+            return count(scorer, rows)
+
+        monkeypatch.setattr(LocalPool, "select", counted)
+        monkeypatch.setattr(LocalTrainer, "fit", fitted)
+        monkeypatch.setattr(Scorer, "count", seen)
+
+
+# ---- resumed equals undisturbed
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_stopped_at_any_moment_resumes_as_if_it_never_was(
+    name: str, undisturbed: Callable[[str], Left], tmp_path: Path
+):
+    ready, names = prepared(**RUNS[name]), events(name, tmp_path / "events")
+    # the first and last event of each stage; but for one run only the first, from round 1 on
+    first = [i for i, n in enumerate(names) if i == 0 or n != names[i - 1]]
+    last = [i - 1 for i in first[1:]]
+    second = [i for i in first if i > names.index("done")]
+    for number in sorted({*first, *last}) if name == "glister" else second:
+        folder = tmp_path / f"run{number}"
+        with pytest.raises(Stopped):
+            run_local(ready, folder, watch=stop_at(number))
+        done = len(list(folder.glob("rounds/*/MANIFEST.json")))
+        assert done == finished_rounds(names, number), f"event {number}: {names[number]}"
+        with pytest.MonkeyPatch.context() as patch:
+            counting = Counting(patch)
+            run_local(ready, folder, resume=True)
+        rounds = list(range(done, len(undisturbed(name).rounds)))
+        assert counting.selected == counting.trained == rounds
+        assert_same_run(Left(folder), undisturbed(name))
+        shutil.rmtree(folder)
+
+
+def finished_rounds(names: list[str], stopped: int) -> int:
+    """A trained round is committed once the next is selected, or when that is interrupted."""
+    trained = names[:stopped].count("done")
+    return max(0, trained - 1) if names[stopped] == "started" else trained
+
+
+def test_a_run_stopped_after_every_round_resumes_as_if_it_never_was(
+    undisturbed: Callable[[str], Left], tmp_path: Path
+):
+    """Each part runs with fresh objects; only the folder goes from one to the next."""
+    ready, folder = prepared(**BLOCKS), tmp_path / "run"
+    parts = 0
+    while True:
+        try:
+            run_local(ready, folder, resume=True, watch=second_round())
+            break
+        except Stopped:
+            parts += 1
+    assert parts == 2
+    assert_same_run(Left(folder), undisturbed("glister"))
+
+
+def second_round() -> Watcher:
+    def stop(now: int, name: str) -> None:
+        if name == "training" and "done" in watch.names:
+            raise Stopped("one round is enough")
+
+    watch = Watcher(stop)
+    return watch
+
+
+def test_a_finished_run_is_not_run_again(
+    undisturbed: Callable[[str], Left], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    ready, folder = prepared(**BLOCKS), tmp_path / "run"
+    outcome, _ = play(ready, folder)
+    counting = Counting(monkeypatch)
+    again, left = play(ready, folder, resume=True)
+    assert again == outcome
+    assert not counting.selected and not counting.trained and not counting.evaluated
+    assert_same_run(left, undisturbed("glister"))
+
+
+@pytest.mark.parametrize("damage", ["checkpoint/weights.safetensors", "MANIFEST.json", ""])
+def test_a_damaged_last_round_is_redone_to_the_same_end(
+    damage: str, undisturbed: Callable[[str], Left], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    ready, folder = prepared(**BLOCKS), tmp_path / "run"
+    play(ready, folder)
+    last = folder / "rounds" / "0002"
+    if damage:
+        (last / damage).write_bytes((last / damage).read_bytes()[:-9])
+    else:
+        shutil.rmtree(last)
+    counting = Counting(monkeypatch)
+    _, left = play(ready, folder, resume=True)
+    assert counting.trained == [2]
+    assert_same_run(left, undisturbed("glister"))
+
+
+def test_two_runs_in_a_row_with_the_same_seed_are_the_same_and_with_another_are_not(
+    undisturbed: Callable[[str], Left], tmp_path: Path
+):
+    _, again = play(prepared(**BLOCKS), tmp_path / "again")
+    assert_same_run(again, undisturbed("glister"))
+    _, other = play(prepared(**BLOCKS, seed=1), tmp_path / "other")
+    assert other.ids != again.ids and not same_weights(other.weights(), again.weights())
+
+
+# ---- killed, not asked
+
+
+@pytest.fixture(scope="module")
+def kill() -> Generator[Callable[..., bool]]:
+    with reaper() as function:
+        yield function
+
+
+DEATHS = [
+    # begin: environment, fingerprint, parts, experiment; a round: selection, observations,
+    # metrics, manifest; the end: result
+    *(Death(at="replace", count=n) for n in range(17)),
+    *(Death(at="replaced", count=n) for n in (0, 3, 5, 6, 7, 11, 15)),
+    *(Death(at="state", count=n) for n in range(6)),
+    *(Death(at="delete", count=n) for n in range(1)),
+    *(Death(at="event", count=n) for n in (0, 4, 9, 14, 22, 25)),
+]
+
+
+@pytest.mark.parametrize("death", DEATHS, ids=lambda death: f"{death.at}-{death.count}")
+def test_a_run_killed_at_any_moment_resumes_as_if_it_never_was(
+    death: Death,
+    kill: Callable[..., bool],
+    undisturbed: Callable[[str], Left],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    folder = tmp_path / "run"
+    assert kill(BLOCKS, folder, death), "the run ended before that moment"
+    done = len(list(folder.glob("rounds/*/MANIFEST.json")))
+    counting = Counting(monkeypatch)
+    run_local(prepared(**BLOCKS), folder, resume=True)
+    assert counting.trained == counting.selected == list(range(done, 3))
+    assert_same_run(Left(folder), undisturbed("glister"))
+
+
+def test_a_run_killed_again_and_again_still_ends_the_same(
+    kill: Callable[..., bool], undisturbed: Callable[[str], Left], tmp_path: Path
+):
+    """Every start dies at a later moment than the one before, recovery included."""
+    folder = tmp_path / "run"
+    deaths = [Death(at="replace", count=n) for n in (1, 5, 6, 7, 8, 9)]
+    assert [kill(BLOCKS, folder, death) for death in deaths][:4] == [True] * 4
+    run_local(prepared(**BLOCKS), folder, resume=True)
+    assert_same_run(Left(folder), undisturbed("glister"))
