@@ -46,12 +46,21 @@ class Post:
     def __init__(self, loop: asyncio.AbstractEventLoop, world: int, faults: Faults) -> None:
         self.loop, self.world, self.faults = loop, world, faults
         self.box, self.died = Mailbox(world), asyncio.Event()
+        self.gate, self.closed = threading.Lock(), False
 
     def __getattr__(self, name: str) -> Any:
         return SimpleNamespace(remote=lambda *args: self.call(name, args))
 
     def call(self, name: str, args: Sequence[Any]) -> Future[Any]:
-        return asyncio.run_coroutine_threadsafe(self._retried(name, args), self.loop)
+        with self.gate:  # a thread of a dead group may still write; its loop must be there
+            if self.closed:
+                raise Killed
+            return asyncio.run_coroutine_threadsafe(self._retried(name, args), self.loop)
+
+    def close(self) -> None:
+        """Take no more calls; those taken are on the loop now."""
+        with self.gate:
+            self.closed = True
 
     async def _retried(self, name: str, args: Sequence[Any]) -> Any:
         if self.faults.due("mailbox", name, "before"):
@@ -258,6 +267,8 @@ class Relay:
 
     def __exit__(self, *_: object) -> None:
         self.crew.close()
+        for post in self.posts:
+            post.close()
         pending = asyncio.run_coroutine_threadsafe(_cancel_all(), self.loop)
         pending.result(WAIT_S)
         self.loop.call_soon_threadsafe(self.loop.stop)
