@@ -53,7 +53,7 @@ def has_idle_parameters(model: nn.Module, problem: Problem, device: torch.device
 
     A copy takes the step, and the random stream is put back: nothing is changed by asking.
     """
-    sample = problem.normalize(torch.from_numpy(problem.parts.pool.content[:2].copy()))
+    sample = problem.sample()
     probe = copy.deepcopy(model).train()
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         probe(sample.to(device)).sum().backward()

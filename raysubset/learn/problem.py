@@ -21,6 +21,7 @@ from raysubset.learn.models import build_model
 from raysubset.learn.normalize import Normalize, fit_normalize
 from raysubset.learn.parts import Parts, split_parts
 from raysubset.learn.recipe import make_optimizer
+from raysubset.learn.rehearsal import rehearse
 from raysubset.learn.settings import DataSettings, ModelSettings, TrainingSettings
 from raysubset.learn.sources import load_sources
 
@@ -80,9 +81,12 @@ class Problem:
             num_classes=self.num_classes,
             seed=self.seed,
         )
-        sample = self.normalize(torch.from_numpy(self.parts.pool.content[:2].copy()))
-        head = find_head(model, sample, self.model.head, num_classes=self.num_classes)
+        head = find_head(model, self.sample(), self.model.head, num_classes=self.num_classes)
         return model, head
+
+    def sample(self) -> torch.Tensor:
+        """Return two normalised examples of the pool, for a look at what a model does."""
+        return self.normalize(torch.from_numpy(self.parts.pool.content[:2].copy()))
 
     def optimizer(self, model: nn.Module) -> torch.optim.SGD:
         """Return the recipe's optimizer; build it after the model is on its device.
@@ -108,6 +112,7 @@ class Problem:
         augment_for(self.training.augment, kind=self.parts.pool.kind, in_shape=self.in_shape)
         model, _ = self.build()
         self.optimizer(model)
+        rehearse(model, self.sample(), num_classes=self.num_classes)
         return model
 
 

@@ -8,7 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,14 @@ OPTIONS = (
 )
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 Mark = Callable[..., None]
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Generator[None]:
+    """Let Ctrl-C reach what is started here, though a shell's `pytest &` ignores it for all."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def start(words: list[str], folder: Path) -> subprocess.Popen[str]:
