@@ -19,7 +19,7 @@ from raysubset.cli import call
 
 def main(tokens: list[str]) -> int:
     """Run, print the result as one line of JSON, and return the exit code."""
-    folder = _run_dir(tokens)
+    folder = run_dir_of(tokens)
     if folder is None or not folder.is_absolute():
         print("error: a job needs --run-dir with an absolute path on shared storage.")
         return 2
@@ -32,7 +32,8 @@ def main(tokens: list[str]) -> int:
     return code
 
 
-def _run_dir(tokens: list[str]) -> Path | None:
+def run_dir_of(tokens: list[str]) -> Path | None:
+    """Return the --run-dir among the words, or None."""
     for index, token in enumerate(tokens):
         name, equals, value = token.partition("=")
         if name == "--run-dir":

@@ -48,8 +48,8 @@ class Trainer(Protocol):
         """Train a phase from these weights (None: from the start)."""
         ...
 
-    def evaluate(self, part: PartName, weights: Weights | None = None) -> dict[str, float]:
-        """Return accuracy, macro-F1 and loss of a part (None: at the present weights)."""
+    def evaluate(self, part: PartName, weights: Weights | None = None) -> dict[str, Any]:
+        """Return accuracy, macro-F1, loss and class_accuracy of a part (None: present weights)."""
         ...
 
 

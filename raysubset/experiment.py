@@ -18,7 +18,15 @@ from raysubset.learn.settings import DataSettings, ModelSettings, Settings, Trai
 
 MAX_YAML_BYTES = 1_000_000
 _SHOWN = 10
-StrategyName = Literal["glister", "random", "adaptive-random", "full", "full-compressed"]
+StrategyName = Literal[
+    "glister",
+    "random",
+    "adaptive-random",
+    "full",
+    "full-compressed",
+    "full-validation-compressed",
+    "validation-only",
+]
 
 
 def _fraction(value: object) -> object:
@@ -86,7 +94,8 @@ class SelectionSettings(Settings):
     """What is chosen, how much of it and how often."""
 
     strategy: StrategyName = "glister"
-    """glister, adaptive-random, random, full, or full-compressed (full at equal compute)."""
+    """glister; controls: adaptive-random, random, full, full-compressed (full at equal compute),
+    full-validation-compressed (pool and validation rows, as many visits), validation-only."""
 
     fraction: Annotated[float, BeforeValidator(_fraction), Field(gt=0, le=1)] = 0.1
     """The share of the pool that an epoch visits."""

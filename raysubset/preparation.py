@@ -8,7 +8,7 @@ import platform
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,14 @@ from raysubset.experiment import Experiment
 from raysubset.learn.choosing import Chooser, filter_pool
 from raysubset.learn.data import Dataset
 from raysubset.learn.models import has_batch_norm, resolved_name
-from raysubset.learn.parts import overlap_notes
+from raysubset.learn.parts import overlap_notes, trained_on_validation
 from raysubset.learn.problem import Problem, make_problem
+from raysubset.learn.sources import Sources, load_sources
 from raysubset.ledger import Ledger
 from raysubset.named import filters_of, strategy_of
 from raysubset.schedule import Phase, plan
 
+ON_VALIDATION = ("full-validation-compressed", "validation-only")
 MANY_LOOKS = 50_000_000  # from here on a selection takes tens of seconds on a CPU core
 PACKAGES = ("raysubset", "ray", "torch", "torchvision", "numpy", "pyarrow", "scikit-learn")
 
@@ -44,6 +46,7 @@ class Prepared:
         chooser: filters, candidates, strategies and quotas around the factors.
         identity: what a resumed run must have in common with this one.
         notes: what a person should be told before it starts.
+        given: the problem and verdict as loaded; a control may train on other rows than the pool.
     """
 
     experiment: Experiment
@@ -53,10 +56,18 @@ class Prepared:
     chooser: Chooser
     identity: dict[str, Any]
     notes: tuple[str, ...]
+    given: tuple[Problem, Verdict]
 
 
-def prepare(experiment: Experiment) -> Prepared:
+def prepare(
+    experiment: Experiment, sources: Sources | None = None, import_from: str | None = None
+) -> Prepared:
     """Load, split, filter, plan and check.
+
+    Args:
+        experiment: resolved.
+        sources: the data, where it is loaded already; see `load_data`.
+        import_from: the folder of a person's model; None for the working one.
 
     Raises:
         ConfigError, DataError, ModelError, BudgetError: bad input, named with its remedy.
@@ -68,16 +79,26 @@ def prepare(experiment: Experiment) -> Prepared:
         scoring_batch=experiment.selection.batch_size,
         threads=experiment.resources.threads_per_rank,
         seed=experiment.seed,
+        sources=sources,
+        import_from=import_from,
     )
     filters = filters_of(experiment.selection.filters)
     verdict = filter_pool(problem.parts.pool, filters)
     return with_strategy(experiment, problem, verdict)
 
 
+def load_data(experiment: Experiment) -> Sources:
+    """Return the experiment's data, to be split by many seeds; a limit draws rows by this one."""
+    return load_sources(**experiment.data.model_dump(), seed=experiment.seed)
+
+
 def with_strategy(experiment: Experiment, problem: Problem, verdict: Verdict) -> Prepared:
     """Return the run of one strategy over a problem that is loaded already."""
-    num_pool = int(verdict.keep_N.sum())
-    phases = plan(experiment, num_pool)
+    num_pool, notes = int(verdict.keep_N.sum()), _notes(experiment, problem, verdict)
+    given = problem, verdict
+    problem, verdict = _on_own_rows(experiment, problem, verdict)
+    num_rows = int(verdict.keep_N.sum())
+    phases = plan(experiment, num_pool, num_rows)
     model = _check_model_and_budget(experiment, problem, phases)
     names = {phase.strategy for phase in phases}
     chooser = Chooser(
@@ -93,6 +114,7 @@ def with_strategy(experiment: Experiment, problem: Problem, verdict: Verdict) ->
         "name": problem.parts.pool.name,
         "parts": problem.parts.describe(),
         "pool": num_pool,
+        "rows": num_rows,
         "model": model,
         "classes": list(problem.parts.pool.class_names),
     }
@@ -103,15 +125,29 @@ def with_strategy(experiment: Experiment, problem: Problem, verdict: Verdict) ->
         phases=phases,
         chooser=chooser,
         identity=identity,
-        notes=_notes(experiment, problem, verdict),
+        notes=notes,
+        given=given,
     )
+
+
+def _on_own_rows(
+    experiment: Experiment, problem: Problem, verdict: Verdict
+) -> tuple[Problem, Verdict]:
+    """Return what a control trains on that does not train on the pool alone."""
+    strategy = experiment.selection.strategy
+    if strategy not in ON_VALIDATION:
+        return problem, verdict
+    keep_N, alone = verdict.keep_N.numpy(), strategy == "validation-only"
+    parts = trained_on_validation(problem.parts, keep_N, alone=alone)
+    # The pool's normalisation stays: it is part of the model, the same in every control.
+    return replace(problem, parts=parts), filter_pool(parts.pool, ())
 
 
 def for_strategy(prepared: Prepared, strategy: str) -> Prepared:
     """Return the same experiment with another strategy; data and model are not loaded again."""
     selection = prepared.experiment.selection.model_copy(update={"strategy": strategy})
     experiment = prepared.experiment.model_copy(update={"selection": selection})
-    return with_strategy(experiment, prepared.problem, prepared.verdict)
+    return with_strategy(experiment, *prepared.given)
 
 
 def open_ledger(prepared: Prepared, path: str | Path, *, resume: bool = False) -> Ledger:
@@ -154,8 +190,14 @@ def parts_table(prepared: Prepared) -> pa.Table:
 def new_run_folder(experiment: Experiment, name: str, root: str | Path = "runs") -> Path:
     """Return runs/<data>-<strategy>-<fraction>-s<seed>-<n>, the first n that is free."""
     selection = experiment.selection
+    what = f"{selection.strategy}-{selection.fraction:g}-s{experiment.seed}"
+    return new_folder(name, what, root)
+
+
+def new_folder(name: str, what: str, root: str | Path = "runs") -> Path:
+    """Return runs/<name>-<what>-<n>, the first n that is free; a name may hold anything."""
     data = re.sub(r"[^A-Za-z0-9._]+", "_", name).strip("._")[:60] or "data"
-    stem = f"{data}-{selection.strategy}-{selection.fraction:g}-s{experiment.seed}"
+    stem = f"{data}-{what}"
     for n in range(1, 1_000_000):
         path = Path(root).absolute() / f"{stem}-{n}"
         if not path.exists():

@@ -49,15 +49,26 @@ class _Stretch:
     every: int
 
 
-def plan(experiment: Experiment, num_pool: int) -> tuple[Phase, ...]:
-    """Return the phases of a run over a pool of N examples (after filters)."""
+WHOLE_AT_EQUAL_COMPUTE = ("full-compressed", "full-validation-compressed", "validation-only")
+"""Controls that visit all of their rows, K * E times in total."""
+
+
+def plan(experiment: Experiment, num_pool: int, num_rows: int | None = None) -> tuple[Phase, ...]:
+    """Return the phases of a run.
+
+    Args:
+        experiment: strategy, fraction, epochs.
+        num_pool: N, the pool after filters: the fraction is a share of it.
+        num_rows: how many rows a control on other rows than the pool trains on; None for N.
+    """
     selection, epochs = experiment.selection, experiment.training.epochs
     budget = budget_of(selection.fraction, num_pool)
     every = min(selection.select_every, epochs)
     if selection.strategy == "full":
         stretches = [_Stretch("full", num_pool, epochs, every)]
-    elif selection.strategy == "full-compressed":
-        stretches = _full_visits(budget * epochs, num_pool, every * budget, _least(experiment))
+    elif selection.strategy in WHOLE_AT_EQUAL_COMPUTE:
+        rows = num_pool if num_rows is None else num_rows
+        stretches = _full_visits(budget * epochs, rows, every * budget, _least(experiment))
     elif selection.strategy == "glister":
         stretches = _glister(experiment, budget, num_pool, every)
     else:

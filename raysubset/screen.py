@@ -24,9 +24,9 @@ from raysubset.strategies.selection import Selection
 class Screen:
     """A watch that draws: one bar for the run, one for the stage at hand, one line per round."""
 
-    def __init__(self, console: Console) -> None:
-        """Draw on this console."""
-        self.console = console
+    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+        """Draw on this console; a quiet screen has no line per round."""
+        self.console, self.quiet = console, quiet
         self.bars: Progress | None = None
         self._run_bar: Any = None
         self._stage_bar: Any = None
@@ -83,7 +83,8 @@ class Screen:
         self._stage = ""
         if self.bars is not None:
             self.bars.update(self._run_bar, completed=phase.visits_before + phase.visits)
-        self.console.print(self._line(phase, metrics), highlight=False, soft_wrap=True)
+        if not self.quiet:
+            self.console.print(self._line(phase, metrics), highlight=False, soft_wrap=True)
 
     def _line(self, phase: Phase, metrics: Mapping[str, Any]) -> str:
         first, last = phase.epochs.start, phase.epochs.stop - 1

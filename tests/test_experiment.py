@@ -79,7 +79,15 @@ STRINGS = {
     "model.head": WORDS,
 }
 CHOICES = {
-    "selection.strategy": ["glister", "random", "adaptive-random", "full", "full-compressed"],
+    "selection.strategy": [
+        "glister",
+        "random",
+        "adaptive-random",
+        "full",
+        "full-compressed",
+        "full-validation-compressed",
+        "validation-only",
+    ],
     "selection.balance": ["validation", "pool", "equal", "none"],
     "selection.filters": [(), ("duplicates",)],
     "selection.glister.step_size": ["auto", 0.05, 1e-12],

@@ -74,6 +74,19 @@ def test_every_strategy_visits_exactly_budget_times_epochs(
             assert phase.budget == budget
 
 
+@pytest.mark.parametrize("strategy", ["full-validation-compressed", "validation-only"])
+@given(num_pool=st.integers(10, 5000), num_rows=st.integers(4, 5000), epochs=st.integers(1, 60))
+def test_a_control_on_other_rows_visits_them_all_as_often_as_the_strategy_visits_its_own(
+    strategy: str, num_pool: int, num_rows: int, epochs: int
+):
+    phases = plan(of(strategy, epochs, 0.5), num_pool, num_rows)
+    assert visits(phases) == visits(plan(of("glister", epochs + 2, 0.5), num_pool)) * epochs / (
+        epochs + 2
+    )
+    assert all(phase.budget <= num_rows for phase in phases)
+    assert all(phase.budget == num_rows for phase in phases[:-2])
+
+
 @given(
     num_pool=st.integers(1, 60_000),
     epochs=st.integers(1, 60),

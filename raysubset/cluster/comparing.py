@@ -8,16 +8,26 @@ from pathlib import Path
 
 from raysubset.cluster.ray_run import hands, run_on
 from raysubset.engine import Outcome, Watch
+from raysubset.errors import ConfigError
 from raysubset.local_run import run_local
-from raysubset.preparation import Prepared, check_folder, for_strategy
+from raysubset.preparation import ON_VALIDATION, Prepared, check_folder, for_strategy
 
 CONTROLS = ("adaptive-random", "full-compressed")
 RunOne = Callable[[Prepared, Path, bool, Watch], Outcome]
 
 
 def plan_comparison(prepared: Prepared) -> list[Prepared]:
-    """Return the run of the strategy, then of each control that it is not itself."""
+    """Return the run of the strategy, then of each control that it is not itself.
+
+    Raises:
+        ConfigError: a strategy that trains on other rows than the pool.
+    """
     asked = prepared.experiment.selection.strategy
+    if asked in ON_VALIDATION:
+        raise ConfigError(
+            f"--strategy {asked} trains on other rows than its controls, and a comparison is on "
+            "the same rows; `raysubset run` runs it alone, `raysubset frontier` beside others."
+        )
     names = [asked, *(name for name in CONTROLS if name != asked)]
     return [for_strategy(prepared, name) for name in names]
 

@@ -16,7 +16,7 @@ from raysubset.cluster.scorers import Scorers
 from raysubset.learn.choosing import Choice, Chooser, PhaseLike, Progress, choose
 from raysubset.learn.learner import EpochTrace
 from raysubset.learn.local import Fit, checkpoint_folder, train_order
-from raysubset.learn.scoring import PartName, RowRange, merge_counts
+from raysubset.learn.scoring import PartName, RowRange, evaluation_of, merge_counts
 from raysubset.learn.weights import Weights, pack
 from raysubset.strategies.selection import Selection
 
@@ -115,11 +115,11 @@ class RayTrainer:
             saved=lambda: self.crew.saved(self.run, phase.round),
         )
 
-    def evaluate(self, part: PartName, weights: Weights | None = None) -> dict[str, float]:
-        """Return accuracy, macro-F1 and loss of a part at these weights (None: the present)."""
+    def evaluate(self, part: PartName, weights: Weights | None = None) -> dict[str, Any]:
+        """Return `evaluation_of` a part at these weights (None: the present)."""
         at = self._at(weights if weights is not None else self._present)
         answers = self.crew.exchange(Count(at=at, part=part), self.progress, "evaluating")
-        return merge_counts([count for counts in answers for count in counts])
+        return evaluation_of([count for counts in answers for count in counts])
 
     def _at(self, weights: Weights | None) -> At | None:
         if weights is None:

@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +18,11 @@ from raysubset.learn.learner import EpochTrace, Learner, TrainOrder
 from raysubset.learn.problem import Problem
 from raysubset.learn.scoring import (
     PartName,
+    RangeCounts,
     RangeOutput,
     RowRange,
     Scorer,
+    evaluation_of,
     merge_counts,
     ranges_of,
 )
@@ -94,7 +97,9 @@ class LocalTrainer:
         )
         trained = perf_counter()
         self.learner.round = phase.round
-        metrics = {f"validation_{k}": v for k, v in self.evaluate("validation").items()}
+        metrics = {
+            f"validation_{k}": v for k, v in merge_counts(self._counts("validation")).items()
+        }
         metrics["seconds_training"] = trained - start
         metrics["seconds_evaluation"] = perf_counter() - trained
         saved = self._save(self.learner.snapshot(phase.round))
@@ -102,16 +107,18 @@ class LocalTrainer:
         metrics["seconds_fit_wall"] = perf_counter() - start
         return Fit(weights=weights, traces=traces, metrics=metrics, saved=saved.result)
 
-    def evaluate(self, part: PartName, weights: Weights | None = None) -> dict[str, float]:
-        """Return accuracy, macro-F1 and loss of a part at these weights (None: the present)."""
+    def evaluate(self, part: PartName, weights: Weights | None = None) -> dict[str, Any]:
+        """Return `evaluation_of` a part at these weights (None: the present)."""
         if weights is not None:
             self._continue_from(weights)
-        ranges = part_ranges(self.learner.problem, part)
-        return merge_counts([self.evaluator.count(rows) for rows in ranges])
+        return evaluation_of(self._counts(part))
 
     def close(self) -> None:
         """Wait for the last checkpoint to be written."""
         self._writer.shutdown()
+
+    def _counts(self, part: PartName) -> list[RangeCounts]:
+        return [self.evaluator.count(rows) for rows in part_ranges(self.learner.problem, part)]
 
     def _continue_from(self, weights: Weights | None) -> None:
         if weights is None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -97,6 +97,39 @@ def split_parts(
     )
     _check_classes(parts)
     return parts
+
+
+def trained_on_validation(parts: Parts, keep_N: NDArray[np.bool_], *, alone: bool) -> Parts:
+    """Return the parts of a control that trains on the validation rows.
+
+    Validation stays what it was, so its accuracy in such a run is accuracy on training rows.
+
+    Args:
+        parts: of the experiment.
+        keep_N: which pool rows the filters keep.
+        alone: the validation rows only; else beside the kept pool rows.
+    """
+    validation = parts.validation
+    if alone:
+        return replace(parts, pool=validation)
+    return replace(parts, pool=_union(parts.pool.at(np.flatnonzero(keep_N)), validation))
+
+
+def _union(first: Dataset, second: Dataset) -> Dataset:
+    """Return the rows of both; ids of a second source come after those of the first."""
+    own = second.id_N
+    if np.isin(own, first.id_N).any():
+        own = own + first.id_N[-1] + 1
+    id_N = np.concatenate([first.id_N, own])
+    order = np.argsort(id_N, kind="stable")
+    keys = None if first.keys is None or second.keys is None else (*first.keys, *second.keys)
+    return replace(
+        first,
+        content=np.concatenate([first.content, second.content])[order],
+        label_N=np.concatenate([first.label_N, second.label_N])[order],
+        id_N=id_N[order],
+        keys=None if keys is None else tuple(keys[i] for i in order),
+    )
 
 
 def overlap_notes(parts: Parts) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from raysubset.learn.parts import Parts, split_parts
 from raysubset.learn.recipe import make_optimizer
 from raysubset.learn.rehearsal import rehearse
 from raysubset.learn.settings import DataSettings, ModelSettings, TrainingSettings
-from raysubset.learn.sources import load_sources
+from raysubset.learn.sources import Sources, load_sources
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,8 +124,20 @@ def make_problem(
     scoring_batch: int,
     threads: int,
     seed: int,
+    sources: Sources | None = None,
+    import_from: str | None = None,
 ) -> Problem:
     """Load the data, split its parts and check that the model fits them, before any work.
+
+    Args:
+        data: what is learned from.
+        model: which model and head.
+        training: the recipe.
+        scoring_batch: examples per scoring call.
+        threads: torch threads of every process.
+        seed: the run's seed.
+        sources: the data, where it is loaded already.
+        import_from: the folder in which a `module:factory` may lie; None for the working one.
 
     Raises:
         ConfigError, DataError, ModelError: whatever is wrong, by name and with the remedy.
@@ -134,9 +146,12 @@ def make_problem(
         raise ConfigError(
             "training.nesterov=true needs training.momentum above 0; set nesterov to false."
         )
-    sources = load_sources(**data.model_dump(), seed=seed)
     parts = split_parts(
-        sources, validation=data.validation, tuning=data.tuning, test=data.test, seed=seed
+        sources or load_sources(**data.model_dump(), seed=seed),
+        validation=data.validation,
+        tuning=data.tuning,
+        test=data.test,
+        seed=seed,
     )
     if parts.pool.num_examples < 2:
         raise DataError(f"the pool holds {parts.pool.num_examples} rows; give at least 2.")
@@ -148,7 +163,7 @@ def make_problem(
         threads=threads,
         seed=seed,
         normalize=fit_normalize(parts.pool.content),
-        import_from=os.getcwd(),
+        import_from=import_from or os.getcwd(),
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -199,3 +199,11 @@ def merge_counts(counts: list[RangeCounts]) -> dict[str, float]:
         "loss": float(sum(c.loss_sum for c in ordered) / support),
         "examples": float(support),
     }
+
+
+def evaluation_of(counts: list[RangeCounts]) -> dict[str, Any]:
+    """Return `merge_counts` and class_accuracy: per class, None where it has no example."""
+    stat_C5 = np.sum([c.stat_C5 for c in counts], axis=0)
+    right_C, support_C = stat_C5[:, 0].tolist(), stat_C5[:, 4].tolist()
+    shares = [right / n if n else None for right, n in zip(right_C, support_C, strict=True)]
+    return {**merge_counts(counts), "class_accuracy": shares}

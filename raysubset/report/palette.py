@@ -35,8 +35,12 @@ STAGE = {"training": "blue", "scoring": "orange", "greedy": "vermillion", "other
 STRATEGY = {
     "glister": ("blue", "o", "-"),
     "adaptive-random": ("vermillion", "s", "-"),
+    "adaptive-random-plain": ("grey", "p", ":"),
+    "adaptive-random-equal-time": ("ink", "*", "--"),
     "random": ("orange", "^", "--"),
     "full-compressed": ("green", "D", "-."),
+    "full-validation-compressed": ("green", "P", ":"),
+    "validation-only": ("purple", "X", "-."),
     "full": ("purple", "v", ":"),
 }
 """Colour, marker and line of each strategy: three signs, so that colour is never the only one."""

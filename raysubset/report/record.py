@@ -55,7 +55,7 @@ class RunRecord:
     @property
     def phases(self) -> tuple[Phase, ...]:
         """What was planned."""
-        return plan(self.experiment, self.pool)
+        return plan(self.experiment, self.pool, self.identity.get("rows"))
 
     def class_name(self, label: int) -> str:
         """Return the name of a class, or its number where it has none."""

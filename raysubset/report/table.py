@@ -20,13 +20,14 @@ from raysubset.report.wording import (
     percent_asked,
     printable,
 )
+from raysubset.schedule import WHOLE_AT_EQUAL_COMPUTE
 
 if TYPE_CHECKING:
     from raysubset.engine import Outcome
     from raysubset.experiment import Experiment
 
 WIDTH = 120
-_WHOLE_POOL = ("full", "full-compressed")
+_WHOLE_POOL = ("full", "full-compressed", "full-validation-compressed", "validation-only")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +146,7 @@ def _length(experiment: Experiment, budget: int) -> str:
     selection, epochs = experiment.selection, experiment.training.epochs
     if selection.strategy == "full":
         return f"{epochs:,} epochs of the whole pool"
-    same = "as many visits as " if selection.strategy == "full-compressed" else ""
+    same = "as many visits as " if selection.strategy in WHOLE_AT_EQUAL_COMPUTE else ""
     return f"{same}{epochs:,} epochs of {budget:,} ids ({percent_asked(selection.fraction)})"
 
 

@@ -11,7 +11,14 @@ from raysubset.report.wording import count, title_of
 if TYPE_CHECKING:
     from raysubset.engine import Outcome
 
-CONTROLS = ("adaptive-random", "random", "full-compressed", "full")
+CONTROLS = (
+    "adaptive-random",
+    "random",
+    "full-compressed",
+    "full-validation-compressed",
+    "validation-only",
+    "full",
+)
 _CAVEAT = "1 seed: not evidence; `raysubset frontier` decides"
 
 

@@ -11,6 +11,8 @@ STRATEGY_TITLES = {
     "adaptive-random": "adaptive random",
     "random": "random",
     "full-compressed": "full at equal compute",
+    "full-validation-compressed": "full plus validation rows at equal compute",
+    "validation-only": "validation rows alone",
     "full": "full",
 }
 NOTHING = "-"

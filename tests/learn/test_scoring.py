@@ -29,6 +29,7 @@ from raysubset.learn.scoring import (
     RangeOutput,
     RowRange,
     Scorer,
+    evaluation_of,
     merge_counts,
     ranges_of,
 )
@@ -225,6 +226,9 @@ def test_merged_counts_are_the_metrics_of_the_whole(
         for i, s in enumerate(np.array_split(np.arange(size), min(parts, size)))
     ]
     merged = merge_counts(counts[::-1])
+    for c, share in enumerate(evaluation_of(counts[::-1])["class_accuracy"]):
+        own = guess[truth == c] == c
+        assert share == (pytest.approx(own.mean(), abs=1e-12) if len(own) else None)
     assert merged["examples"] == size
     assert merged["accuracy"] == pytest.approx(accuracy_score(truth, guess), abs=1e-12)
     present = np.union1d(truth, guess)

@@ -1,0 +1,17 @@
+"""The command line. Names become values here; heavy imports wait until a command needs them."""
+
+from raysubset.cli import asking, frontier, reporting, runs
+from raysubset.cli.app import app, call, main
+from raysubset.cli.options import long_forms, resolve
+
+__all__ = [
+    "app",
+    "asking",
+    "call",
+    "frontier",
+    "long_forms",
+    "main",
+    "reporting",
+    "resolve",
+    "runs",
+]

@@ -1,0 +1,5 @@
+"""`python -m raysubset.cli` is `raysubset`."""
+
+from raysubset.cli import main
+
+main()

@@ -1,0 +1,68 @@
+"""The app: its commands register themselves; errors end as sentences and exit codes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import cyclopts
+from cyclopts import App
+from pydantic import ValidationError
+
+from raysubset.cli.looking_on import EXIT_INTERRUPTED
+from raysubset.cli.options import long_forms
+from raysubset.errors import RaySubsetError
+from raysubset.experiment import did_you_mean, options, sentences
+
+OWN = ("data", "strategy", "fraction", "epochs", "run-dir", "resume", "local")
+OF_FRONTIER = ("fractions", "strategies", "seeds", "max-drop", "no-controls", "price-per-hour")
+
+app = App(
+    name="raysubset",
+    help="Which of my examples are worth training on, and how few are enough?",
+    help_epilogue=(
+        "Short forms: --data (digits, cifar10 or a path), --strategy, --fraction, --epochs, "
+        "--seed, --run-dir. Without --data: scikit-learn's digits."
+    ),
+    version_flags=["--version"],
+)
+
+
+def main(tokens: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 2 bad input, 130 interrupted, 75 terminated."""
+    sys.exit(call(sys.argv[1:] if tokens is None else tokens)[0])
+
+
+def call(tokens: Sequence[str]) -> tuple[int, Any]:
+    """Return (exit code, what the command returned); errors are sentences, not tracebacks."""
+    try:
+        value = app(
+            long_forms(tokens),
+            exit_on_error=False,
+            print_error=False,
+            result_action="return_value",
+        )
+    except cyclopts.CycloptsError as error:
+        return _fail(_told(error), 2)
+    except RaySubsetError as error:
+        return _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail("interrupted.", EXIT_INTERRUPTED)
+    return 0, value
+
+
+def _told(error: cyclopts.CycloptsError) -> str:
+    """Return a parser's error in our words."""
+    if isinstance(error.__cause__, ValidationError):
+        return sentences(error.__cause__)
+    if isinstance(error, cyclopts.UnknownOptionError):
+        word = str(error.token.keyword or error.token.value).removeprefix("--")
+        known = [*options(), *OWN, *OF_FRONTIER]
+        return f"unknown option --{word}{did_you_mean(word, known).replace('mean ', 'mean --')}"
+    return str(error)
+
+
+def _fail(message: str, code: int) -> tuple[int, None]:
+    print(f"error: {message}", file=sys.stderr)
+    return code, None

@@ -1,0 +1,60 @@
+"""The commands that ask a run folder: explain, and export."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from raysubset.cli.app import app
+from raysubset.cli.options import RunFolder
+
+
+@app.command(name="explain")
+def explain_(
+    run_folder: RunFolder,
+    /,
+    *,
+    id: Annotated[int, Parameter(help="The example's global row number.")],
+) -> None:
+    """Say in which rounds an id was chosen, at which rank and gain."""
+    from raysubset.answers import explain
+
+    found = explain(run_folder, id)
+    name = f" ({found.key})" if found.key else ""
+    print(f"id {found.id}{name}: label {found.label}, part {found.part}")
+    if found.dropped:
+        print(f"dropped before every strategy: {found.dropped}")
+    elif found.part != "pool":
+        print(f"never a candidate: it is in {found.part}, and only the pool is chosen from")
+    elif not found.choices:
+        print(f"never chosen in {found.rounds} rounds")
+    for choice in found.choices:
+        gain = "not scored" if choice.gain is None else f"gain {choice.gain:.6g}"
+        print(
+            f"round {choice.round}: chosen by {choice.strategy} as number {choice.rank:,} of "
+            f"{choice.budget:,}, {gain}, trained in epochs {choice.epochs}"
+        )
+
+
+@app.command(name="export")
+def export_(
+    run_folder: RunFolder,
+    /,
+    *,
+    format: Annotated[
+        Literal["txt", "csv", "json", "parquet"],
+        Parameter(help="txt: an id per line; the others with rank, label, gain and weight too."),
+    ] = "txt",
+    round: Annotated[
+        int | None, Parameter(help="Which round, the number of its folder; default: the last.")
+    ] = None,
+    output: Annotated[
+        str | None,
+        Parameter(help="The file; default: ids-round-<n>.<format> in the run folder."),
+    ] = None,
+) -> None:
+    """Write the chosen ids of a round, in the order of choice."""
+    from raysubset.answers import export
+
+    print(export(run_folder, format, round_=round, output=output))

@@ -1,0 +1,167 @@
+"""The command that answers the fraction question: frontier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from raysubset.cli.app import app
+from raysubset.cli.looking_on import screen, stoppable
+from raysubset.cli.options import File, Local, Options, Resume, RunDir, resolve_over
+from raysubset.errors import ConfigError
+from raysubset.experiment import Experiment
+from raysubset.frontier.settings import settings_of
+
+if TYPE_CHECKING:
+    from raysubset.frontier.plan import Trial
+    from raysubset.frontier.sweep import Sweep
+    from raysubset.frontier.trial import Data
+    from raysubset.preparation import Prepared
+
+SMALL = {"resources": {"workers": 1, "scorers": 1}}
+"""A frontier has many runs: side by side they use a machine better than one spread over it."""
+Mode = Literal["local", "crew", "auto"]
+
+
+@app.command
+def frontier(
+    file: File = None,
+    /,
+    *,
+    experiment: Options = None,
+    fractions: Annotated[str | None, Parameter(help="For instance 0.05,0.1,0.3,0.5.")] = None,
+    strategies: Annotated[str | None, Parameter(help="For instance glister,random.")] = None,
+    seeds: Annotated[
+        int | None, Parameter(help="Runs of each (default 5); 3 are needed to decide.")
+    ] = None,
+    max_drop: Annotated[
+        str | None, Parameter(help="Accuracy points below full to live with (1.0), or none.")
+    ] = None,
+    controls: Annotated[
+        bool | None, Parameter(help="Run the controls; without them the report says so first.")
+    ] = None,
+    price_per_hour: Annotated[
+        float | None, Parameter(help="What an hour of this machine costs, in your currency.")
+    ] = None,
+    trial_mode: Annotated[
+        Mode, Parameter(help="A trial in one process, with a crew of its own, or by its size.")
+    ] = "auto",
+    run_dir: RunDir = None,
+    resume: Resume = False,
+    local: Local = False,
+) -> Any:
+    """Run strategies x fractions x seeds beside controls; say what share of the data is enough."""
+    given = {
+        "fractions": fractions,
+        "strategies": strategies,
+        "seeds": seeds,
+        "max_drop": max_drop,
+        "controls": controls,
+        "price_per_hour": price_per_hour,
+    }
+    sweep = _sweep(file, experiment, given, run_dir, resume)
+    return run_frontier(sweep, trial_mode, resume=resume, local=local)
+
+
+def run_frontier(sweep: Sweep, trial_mode: Mode, *, resume: bool, local: bool) -> Sweep:
+    """Run what is missing of a frontier with a person looking on, then report it."""
+    from raysubset.frontier.sweep import check_sweep, open_folder, run_sweep
+    from raysubset.frontier.trial import Data
+
+    console, data = Console(), Data(sweep.base)
+    first = check_sweep(sweep, data)
+    with stoppable(sweep.folder):
+        if local:
+            from raysubset.frontier.sweep import run_here
+
+            open_folder(sweep, resume=resume)
+            teller = _announce(console, sweep, first, "one after the other in this process")
+            shown = lambda trial: screen(console, quiet=True).showing(trial.name)  # noqa: E731
+            run_sweep(sweep, run_here(sweep, data, shown, teller))
+        else:
+            _run_on_ray(console, sweep, first, data, trial_mode, resume)
+    _report(console, sweep, data)
+    return sweep
+
+
+def _run_on_ray(
+    console: Console, sweep: Sweep, first: Prepared, data: Data, mode: Mode, resume: bool
+) -> None:
+    from raysubset.cluster.sweeping import run_with_tune, sweep_session
+    from raysubset.frontier.sweep import open_folder, run_sweep
+
+    with sweep_session(sweep.base, mode) as places:
+        open_folder(sweep, resume=resume)
+        kind = "in one process each" if places.mode == "local" else "with a crew each"
+        teller = _announce(console, sweep, first, f"{places.at_once} at a time, {kind}")
+        run_sweep(sweep, run_with_tune(sweep, data, places, teller))
+
+
+def _sweep(
+    file: str | None,
+    experiment: Experiment | None,
+    given: dict[str, Any],
+    run_dir: str | None,
+    resume: bool,
+) -> Sweep:
+    """Return the sweep of a file, or of the folder to be resumed, and the options given."""
+    from raysubset.frontier.sweep import Sweep, read_sweep
+    from raysubset.preparation import new_folder
+
+    _refuse_single(experiment)
+    if resume and not run_dir:
+        raise ConfigError("--resume needs --run-dir, the folder of the frontier to continue.")
+    stored = read_sweep(str(run_dir)) if resume else None
+    base = resolve_over(
+        SMALL, file, experiment, stored.base.model_dump(mode="json") if stored else None
+    )
+    own = {name: value for name, value in given.items() if value is not None}
+    if own.get("max_drop") == "none":
+        own["max_drop"] = None
+    before = stored.settings.model_dump(mode="json") if stored else {}
+    settings = settings_of({**before, **own})
+    name = base.data.path or base.data.format
+    folder = Path(run_dir).absolute() if run_dir else new_folder(Path(name).name, "frontier")
+    return Sweep(folder=folder, base=base, settings=settings)
+
+
+def _refuse_single(experiment: Experiment | None) -> None:
+    """Refuse an option that a frontier would overrule in every trial."""
+    given = experiment.selection.model_fields_set if experiment is not None else set[str]()
+    for one, many in (("fraction", "fractions"), ("strategy", "strategies")):
+        if one in given:
+            raise ConfigError(
+                f"--{one} is for one run, and a frontier has many; did you mean --{many}?"
+            )
+
+
+def _announce(
+    console: Console, sweep: Sweep, first: Prepared, how: str
+) -> Callable[[Trial, str | None], None]:
+    """Print what is going to run; return what tells of each trial that ended."""
+    from raysubset.frontier.plan import num_equal_time
+    from raysubset.frontier.plan_text import plan_lines
+    from raysubset.frontier.sweep import left_of
+    from raysubset.frontier.watching import Teller
+
+    left = len(left_of(sweep, sweep.trials))
+    if not sweep.equal_time:
+        left += num_equal_time(sweep.base, sweep.settings)
+    for line in plan_lines(sweep, first, left, how):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    return Teller(sweep, console, left).told
+
+
+def _report(console: Console, sweep: Sweep, data: Data) -> None:
+    """Write the report and print the table, the answer and what failed."""
+    from raysubset.frontier.report import report_sweep
+    from raysubset.report.pictures import pictures_of
+
+    told = report_sweep(sweep, pictures_of(data.of(sweep.base.seed).train))
+    for line in told:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    console.print(f"report: {sweep.folder / 'report.html'}", highlight=False, soft_wrap=True)

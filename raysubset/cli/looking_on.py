@@ -1,0 +1,94 @@
+"""What a person sees around a run, and how they stop it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from raysubset.errors import Stopped
+
+if TYPE_CHECKING:
+    from raysubset.engine import Outcome
+    from raysubset.preparation import Prepared
+    from raysubset.screen import Screen
+
+EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 75
+
+
+def announce(console: Console, prepared: Prepared, folder: Path) -> None:
+    """Print where a run goes, what is run with which defaults, and what to know before."""
+    from raysubset.report.table import heading
+
+    console.print(f"run folder: {folder}", highlight=False, soft_wrap=True)
+    told = heading(prepared.experiment, prepared.identity)
+    console.print(told, highlight=False, markup=False, soft_wrap=True)
+    for note in prepared.notes:
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+
+
+def report_each(runs: Sequence[Prepared], folder: Path) -> None:
+    """Write the report of each run, into its folder or its part of a comparison."""
+    from raysubset.report.pictures import pictures_of
+    from raysubset.report.run_report import write_report
+
+    for each in runs:
+        name = each.experiment.selection.strategy
+        path = folder / name if (folder / name / "experiment.yaml").is_file() else folder
+        write_report(path, pictures_of(each.problem.parts.pool))
+
+
+def screen(console: Console, *, quiet: bool = False) -> Screen:
+    """Return the watch that draws on a console; a quiet one has no line per round."""
+    from raysubset.screen import Screen
+
+    return Screen(console, quiet=quiet)
+
+
+def runner_of(local: bool) -> Callable[..., Outcome]:
+    """Return what runs one experiment: this process, or Ray."""
+    if local:
+        from raysubset.local_run import run_local
+
+        return run_local
+    from raysubset.cluster.ray_run import run_ray
+
+    return run_ray
+
+
+@contextlib.contextmanager
+def stoppable(folder: Path) -> Generator[None]:
+    """Own SIGTERM and Ctrl-C: end in good order and print how to go on."""
+
+    def terminate(*_: object) -> None:
+        raise _Terminated("terminated.")
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    except (KeyboardInterrupt, _Terminated, Stopped) as error:
+        command = shlex.join(["raysubset", *sys.argv[1:]])
+        if "--run-dir" not in command:
+            command += f" --run-dir {shlex.quote(os.path.relpath(folder))}"
+        if "--resume" not in command:
+            command += " --resume"
+        stopped = _Terminated if isinstance(error, _Terminated) else Stopped
+        raise stopped(
+            "stopped; rounds whose checkpoint was committed are kept. To go on after the last of "
+            f"them:\n  {command}"
+        ) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Terminated(Stopped):
+    """SIGTERM: a scheduler wants its machine back; the run can be resumed."""
+
+    exit_code = EXIT_TERMINATED

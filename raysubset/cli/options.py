@@ -1,0 +1,101 @@
+"""From the words of a command line, and an experiment file, to an experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from raysubset.errors import ConfigError, RunFolderError
+from raysubset.experiment import Experiment
+
+SHORT = {
+    "--strategy": "--selection.strategy",
+    "--fraction": "--selection.fraction",
+    "--epochs": "--training.epochs",
+}
+BUILT_IN_DATA = ("digits", "cifar10")
+
+Options = Annotated[Experiment | None, Parameter(name="*")]
+RunDir = Annotated[
+    str | None,
+    Parameter(name="--run-dir", help="The folder of the run; default: a new one under runs/."),
+]
+File = Annotated[str | None, Parameter(help="An experiment in YAML; options win over it.")]
+Resume = Annotated[bool, Parameter(negative="", help="Continue after the last finished round.")]
+Local = Annotated[
+    bool,
+    Parameter(negative="", help="One process, without Ray: the same ids; best for small data."),
+]
+RunFolder = Annotated[str, Parameter(help="The folder of a run.")]
+
+
+def resolve(
+    file: str | None, given: Experiment | None, run_dir: str | None, *, resume: bool
+) -> Experiment:
+    """Return the experiment of a file and the options given; options win.
+
+    A run that is resumed without a file starts from its own stored experiment.
+    """
+    stored = Experiment.read(_stored(run_dir)) if resume and file is None else None
+    return resolve_over({}, file, given, stored)
+
+
+def resolve_over(
+    defaults: Mapping[str, Any],
+    file: str | None,
+    given: Experiment | None,
+    stored: Mapping[str, Any] | None,
+) -> Experiment:
+    """Return the experiment of a command's defaults, a file (or what is stored), and options."""
+    values = _merged(defaults, stored or (Experiment.read(file) if file is not None else {}))
+    own = {} if given is None else given.model_dump(mode="json", exclude_unset=True)
+    experiment = Experiment.of(_merged(values, own))
+    data = experiment.data
+    if data.path is None and data.format == "auto":
+        section = data.model_copy(update={"format": "digits"})
+        experiment = experiment.model_copy(update={"data": section})
+    return experiment
+
+
+def long_forms(tokens: Sequence[str]) -> list[str]:
+    """Return the tokens with the short forms written out."""
+    words: list[str] = []
+    queue = list(tokens)
+    while queue:
+        word, equals, value = queue.pop(0).partition("=")
+        if word == "--data":
+            if not equals:
+                if not queue:
+                    raise ConfigError("--data needs a value: digits, cifar10 or a path.")
+                value = queue.pop(0)
+            option = "--data.format" if value in BUILT_IN_DATA else "--data.path"
+            words += [option, value]
+        else:
+            words.append(SHORT.get(word, word) + equals + value)
+    return words
+
+
+def _stored(run_dir: str | None) -> Path:
+    """Return the experiment that a folder was begun with: a run's, or a comparison's first."""
+    if not run_dir:
+        raise ConfigError("--resume needs --run-dir, the folder of the run to continue.")
+    folder = Path(run_dir)
+    inner = (folder / name / "experiment.yaml" for name in ("glister", "random"))
+    for path in (folder / "experiment.yaml", *inner, *sorted(folder.glob("*/experiment.yaml"))):
+        if path.is_file():
+            return path
+    raise RunFolderError(f"there is nothing to resume in {folder}; check --run-dir.")
+
+
+def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in own.items():
+        inner = merged.get(key)
+        if isinstance(value, dict) and isinstance(inner, dict):
+            merged[key] = _merged(inner, value)
+        else:
+            merged[key] = value
+    return merged

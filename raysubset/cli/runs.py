@@ -1,0 +1,92 @@
+"""The commands that train: run, and compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from raysubset.cli.app import app
+from raysubset.cli.looking_on import announce, report_each, runner_of, screen, stoppable
+from raysubset.cli.options import File, Local, Options, Resume, RunDir, resolve
+from raysubset.experiment import Experiment
+
+if TYPE_CHECKING:
+    from raysubset.engine import Outcome
+
+
+@app.command
+def compare(
+    file: File = None,
+    /,
+    *,
+    experiment: Options = None,
+    run_dir: RunDir = None,
+    resume: Resume = False,
+    local: Local = False,
+) -> None:
+    """Train a strategy, adaptive random and full at equal compute on one seed; say who wins."""
+    from raysubset.cluster.comparing import check_comparison, folder_of, plan_comparison, runner
+    from raysubset.preparation import new_run_folder, prepare
+    from raysubset.report.comparison import write_comparison
+    from raysubset.report.table import rows_of, text_table
+    from raysubset.report.verdict import verdict
+
+    first = prepare(resolve(file, experiment, run_dir, resume=resume))
+    runs = plan_comparison(first)
+    name = f"{first.identity['name']}-compare"
+    folder = Path(run_dir).absolute() if run_dir else new_run_folder(first.experiment, name)
+    check_comparison(runs, folder, resume=resume)
+    console = Console()
+    announce(console, first, folder)
+    outcomes: list[Outcome] = []
+    with stoppable(folder), runner(first, folder, local=local) as run_one:
+        for each in runs:
+            with screen(console).showing(each.experiment.selection.strategy) as watch:
+                outcomes.append(run_one(each, folder_of(each, folder), resume, watch))
+    report_each(runs, folder)
+    write_comparison(folder, [folder_of(each, folder) for each in runs])
+    console.print("\n" + text_table(rows_of(outcomes)), highlight=False, soft_wrap=True)
+    line = verdict(outcomes, first.identity["parts"]["test"])
+    console.print(f"\n{line}", highlight=False, soft_wrap=True)
+    console.print(f"report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+@app.command
+def run(
+    file: File = None,
+    /,
+    *,
+    experiment: Options = None,
+    run_dir: RunDir = None,
+    resume: Resume = False,
+    local: Local = False,
+) -> tuple[Any, Path]:  # cyclopts evaluates annotations, and Outcome would import torch
+    """Train one strategy, round after round."""
+    resolved = resolve(file, experiment, run_dir, resume=resume)
+    return run_one(resolved, run_dir, resume, local=local)
+
+
+def run_one(
+    experiment: Experiment, run_dir: str | None, resume: bool, *, local: bool
+) -> tuple[Outcome, Path]:
+    """Run one experiment with a person looking on; return its outcome and folder."""
+    from raysubset.preparation import check_folder, new_run_folder, prepare
+    from raysubset.report.table import rows_of, text_table
+
+    prepared = prepare(experiment)
+    folder = (
+        Path(run_dir).absolute()
+        if run_dir
+        else new_run_folder(experiment, prepared.identity["name"])
+    )
+    check_folder(prepared, folder, resume=resume)
+    console = Console()
+    announce(console, prepared, folder)
+    with stoppable(folder), screen(console).showing(experiment.selection.strategy) as watch:
+        outcome = runner_of(local)(prepared, folder, resume=resume, watch=watch)
+    report_each([prepared], folder)
+    console.print("\n" + text_table(rows_of([outcome])), highlight=False, soft_wrap=True)
+    console.print(f"report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
+    return outcome, folder

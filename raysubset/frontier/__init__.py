@@ -1,0 +1,1 @@
+"""The frontier: accuracy against fraction, over seeds and beside controls, and what follows."""

@@ -1,0 +1,236 @@
+"""The answer of a frontier: means and intervals, the smallest fraction that is enough, who wins.
+
+Everything is paired by seed, and everything comes from the rows of the trials.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from raysubset.evidence.decision import SmallestWithin, smallest_within
+from raysubset.evidence.intervals import Interval, Word, mean_interval, paired_interval, word_of
+from raysubset.frontier.plan import EQUAL_TIME, FULL, VALIDATION_CONTROLS, Role
+from raysubset.frontier.settings import MIN_SEEDS
+from raysubset.frontier.table import TrialRow
+
+STAGES = ("scoring", "greedy", "training", "other")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One strategy at one fraction, over its seeds.
+
+    Attributes:
+        row: the strategy, or the control.
+        role: asked about, control or reference.
+        fraction: of the pool.
+        accuracy: test accuracy over seeds.
+        to_full: its difference to full, paired by seed; None without full, and for full.
+        epochs: passes over a subset (or over all rows).
+        visits: example visits in training, mean.
+        distinct: distinct examples trained on, mean.
+        num_validation: validation rows whose labels it used.
+        seconds: by stage, mean over seeds.
+        seconds_start: process start and data, mean; charged to no strategy.
+        speed_up: full's mean seconds over this one's; None without full.
+        ceiling: the largest speed-up possible.
+    """
+
+    row: str
+    role: Role
+    fraction: float
+    accuracy: Interval
+    to_full: Interval | None
+    epochs: int
+    visits: float
+    distinct: float
+    num_validation: int
+    seconds: Mapping[str, float]
+    seconds_start: float
+    speed_up: float | None
+    ceiling: float
+
+    @property
+    def total_s(self) -> float:
+        """Wall-clock of the method, selection included."""
+        return sum(self.seconds.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Duel:
+    """A strategy against a control at one fraction, paired by seed.
+
+    Attributes:
+        strategy: the row that is asked about.
+        control: its rival.
+        fraction: of the pool.
+        difference: accuracy of the strategy minus the control's.
+        word: what the interval allows to say; None below 3 pairs.
+    """
+
+    strategy: str
+    control: str
+    fraction: float
+    difference: Interval
+    word: Word | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a frontier says.
+
+    Attributes:
+        max_drop: accuracy that may be lost, as a share; None where no decision is asked for.
+        num_seeds: the most seeds that any cell has.
+        num_test: test examples.
+        full: full's cell; None where no full run is finished.
+        cells: strategies, then controls, each by fraction.
+        within: per row, the smallest fraction within the drop; None where it cannot be decided.
+        duels: every strategy against every control.
+    """
+
+    max_drop: float | None
+    num_seeds: int
+    num_test: int
+    full: Cell | None
+    cells: tuple[Cell, ...]
+    within: Mapping[str, SmallestWithin | None]
+    duels: tuple[Duel, ...]
+
+    def cell(self, row: str, fraction: float) -> Cell | None:
+        """Return a cell, or None where no trial of it is finished."""
+        return next((c for c in self.cells if (c.row, c.fraction) == (row, fraction)), None)
+
+    @property
+    def rows(self) -> list[str]:
+        """The rows in the order of the table."""
+        return list(dict.fromkeys(cell.row for cell in self.cells))
+
+    @property
+    def fractions(self) -> list[float]:
+        """The fractions, ascending."""
+        return sorted({cell.fraction for cell in self.cells})
+
+
+def answer_of(rows: Sequence[TrialRow], max_drop_points: float | None) -> Answer:
+    """Return what the finished trials say.
+
+    Args:
+        rows: finished trials.
+        max_drop_points: accuracy points below full that may be lost; None for no decision.
+    """
+    full = [row for row in rows if row.row == FULL]
+    by_cell: dict[tuple[str, float], list[TrialRow]] = {}
+    for row in rows:
+        if row.row != FULL:
+            by_cell.setdefault((row.row, row.fraction), []).append(row)
+    cells = tuple(_cell(own, full) for own in by_cell.values())
+    max_drop = None if max_drop_points is None else max_drop_points / 100
+    ordered = tuple(sorted(cells, key=lambda c: (c.role == "control", _place(rows, c), c.fraction)))
+    return Answer(
+        max_drop=max_drop,
+        num_seeds=max((c.accuracy.n for c in cells), default=0),
+        num_test=rows[0].num_test if rows else 0,
+        full=_cell(full, full, is_full=True) if full else None,
+        cells=ordered,
+        within={row: _within(row, by_cell, full, max_drop) for row in _decidable(ordered)},
+        duels=_duels(by_cell),
+    )
+
+
+def _decidable(cells: Sequence[Cell]) -> list[str]:
+    """Return the rows whose fraction is what they visit: at equal time more is visited."""
+    return list(dict.fromkeys(cell.row for cell in cells if cell.row != EQUAL_TIME))
+
+
+def resolution_of(rows: Sequence[TrialRow]) -> float:
+    """Return one test example as a share: accuracies are counts, rounded to it."""
+    return 1 / max(1, min(row.num_test for row in rows))
+
+
+def _place(rows: Sequence[TrialRow], cell: Cell) -> int:
+    return next(i for i, row in enumerate(rows) if row.row == cell.row)
+
+
+def _cell(own: Sequence[TrialRow], full: Sequence[TrialRow], *, is_full: bool = False) -> Cell:
+    seconds = {s: float(np.mean([getattr(r, f"seconds_{s}") for r in own])) for s in STAGES}
+    total = sum(seconds.values())
+    full_s = float(np.mean([r.seconds for r in full])) if full else None
+    return Cell(
+        row=own[0].row,
+        role=own[0].role,
+        fraction=own[0].fraction,
+        accuracy=mean_interval([r.test_accuracy for r in own], resolution=resolution_of(own)),
+        to_full=None if is_full else _paired(own, full),
+        epochs=own[0].epochs,
+        visits=float(np.mean([r.visits for r in own])),
+        distinct=float(np.mean([r.distinct for r in own])),
+        num_validation=max(r.num_validation for r in own),
+        seconds=seconds,
+        seconds_start=float(np.mean([r.seconds_start for r in own])),
+        speed_up=full_s / total if full_s is not None and total else None,
+        ceiling=float(np.mean([r.ceiling for r in own])),
+    )
+
+
+def _accuracy(rows: Sequence[TrialRow]) -> dict[int, float]:
+    return {row.seed: row.test_accuracy for row in rows}
+
+
+def _paired(first: Sequence[TrialRow], second: Sequence[TrialRow]) -> Interval | None:
+    """Return the difference over the seeds that both have; None where they share none."""
+    if not {r.seed for r in first} & {r.seed for r in second}:
+        return None
+    resolution = resolution_of([*first, *second])
+    return paired_interval(_accuracy(first), _accuracy(second), resolution=resolution)
+
+
+def _within(
+    row: str,
+    by_cell: Mapping[tuple[str, float], list[TrialRow]],
+    full: Sequence[TrialRow],
+    max_drop: float | None,
+) -> SmallestWithin | None:
+    reference = _accuracy(full)
+    differences: dict[float, list[float]] = {}
+    for (name, fraction), own in by_cell.items():
+        if name == row:
+            pairs = [(r.test_accuracy, reference.get(r.seed)) for r in own]
+            differences[fraction] = [a - b for a, b in pairs if b is not None]
+    enough = all(len(values) >= MIN_SEEDS for values in differences.values())
+    if max_drop is None or not differences or not enough:
+        return None
+    resolution = resolution_of([r for own in by_cell.values() for r in own])
+    return smallest_within(differences, max_drop, resolution=resolution)
+
+
+def _duels(by_cell: Mapping[tuple[str, float], list[TrialRow]]) -> tuple[Duel, ...]:
+    duels: list[Duel] = []
+    for (strategy, fraction), own in by_cell.items():
+        if own[0].role != "strategy":
+            continue
+        for (control, at), others in by_cell.items():
+            if at != fraction or others[0].role != "control":
+                continue
+            difference = _paired(own, others)
+            if difference is None:
+                continue
+            word = word_of(difference) if difference.n >= MIN_SEEDS else None
+            duels.append(
+                Duel(
+                    strategy=strategy,
+                    control=control,
+                    fraction=fraction,
+                    difference=difference,
+                    word=word,
+                )
+            )
+    return tuple(sorted(duels, key=lambda d: (d.strategy, d.fraction)))
+
+
+def is_on_same_rows(control: str) -> bool:
+    """Return whether a control trains on pool rows alone."""
+    return control not in VALIDATION_CONTROLS

@@ -1,0 +1,286 @@
+"""The pages of a frontier: report.html, report.md, plots/*.svg, frontier.json, frontier.parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from raysubset.files import write_json
+from raysubset.frontier import charts, class_charts
+from raysubset.frontier.answer import Answer
+from raysubset.frontier.page_tables import (
+    decisions_table,
+    duels_table,
+    ids_table,
+    plan_table,
+    stability_table,
+    suspects_table,
+)
+from raysubset.frontier.plain import plain_answer, plain_findings
+from raysubset.frontier.plan import ADAPTIVE
+from raysubset.frontier.sentences import row_title
+from raysubset.frontier.settings import FrontierSettings
+from raysubset.frontier.stability import ClassChange, Stability, class_changes, stability_of
+from raysubset.frontier.suspects import Suspects, read_names, suspects_of
+from raysubset.frontier.sweep import FRONTIER
+from raysubset.frontier.table import TrialRow, to_table
+from raysubset.frontier.text import table_of
+from raysubset.frontier.trial import TRIALS
+from raysubset.records import write_table
+from raysubset.report.pages import Chart, charts_of, write_pages
+from raysubset.report.pictures import Picture, data_uri
+from raysubset.report.record import RunRecord, read_run
+from raysubset.report.run_tables import environment_table, parts_table
+from raysubset.report.svg import drawing
+from raysubset.report.wording import count, counted, percent_asked, printable
+
+SHOWN_IDS = 24
+_Found = TypeVar("_Found", Stability, ClassChange)
+_READINGS = {
+    "accuracy": "Marks are means over seeds; bands, and the bars of controls, are their 95 % "
+    "intervals. Across lie full with its band and, below it, the accuracy that may be lost. What "
+    "reaches the edge goes on beyond it. Two bands may overlap though one row wins: the duels "
+    "compare seed by seed.",
+    "cost": "Left is cheaper, up is better: a mark is worth its price where no other stands as "
+    "high to the left of it. Lines join the fractions of a row, which are written at the first "
+    "row. Process start and evaluation are not counted.",
+    "seconds": "Scoring and greedy are the price of choosing. Other is handing over weights, "
+    "factors and ids, and waiting for checkpoints.",
+    "coverage": "A class's share of the chosen ids over its share of the pool, mean over seeds: "
+    "1.00x is its due, blue is more, orange-red is less.",
+    "classes": "Accuracy of each class minus full's in points, paired by seed: orange-red is lost. "
+    "A class with few test examples swings widely.",
+}
+"""How to read each chart."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What the run folders tell beside the answer.
+
+    Attributes:
+        record: a typical trial, for names, parts and environment; None before one is finished.
+        stability: what seeds agree on, per strategy and fraction.
+        changes: accuracy by class against full.
+        suspects: ids that stay wrong; None where no trial saw the whole pool.
+    """
+
+    record: RunRecord | None
+    stability: list[Stability]
+    changes: list[ClassChange]
+    suspects: Suspects | None
+
+    @property
+    def classes(self) -> list[str]:
+        """The class names, as the data spells them: not to be trusted."""
+        return self.record.classes if self.record else []
+
+    def class_name(self, label: int) -> str:
+        """Return the name of a class, or its number where it has none."""
+        return self.record.class_name(label) if self.record else str(label)
+
+
+def write_frontier(
+    folder: Path,
+    rows: Sequence[TrialRow],
+    settings: FrontierSettings,
+    answer: Answer,
+    sentences: Sequence[str],
+    notes: Sequence[str],
+    failures: Mapping[str, str],
+    heading: str,
+    pictures: Mapping[int, Picture] | None,
+) -> None:
+    """Write the report of a frontier, its table and its answer into its folder.
+
+    Args:
+        folder: of the frontier; the trials' run folders lie in it.
+        rows: the finished trials.
+        settings: what was asked for.
+        answer: what the rows say.
+        sentences: the answer for a person, the most important first.
+        notes: what a reader must know beside the figures.
+        failures: trial -> why it failed.
+        heading: how much of the frontier is there.
+        pictures: id -> uint8 (channels, height, width); None for no pictures.
+
+    Raises:
+        RunFolderError: a trial's folder that cannot be read, by name.
+    """
+    found = _findings(folder, rows)
+    with drawing():
+        drawn = _charts(answer, found)
+    view = {
+        "title": _title(found.record),
+        "sentences": list(sentences),
+        "heading": heading,
+        "notes": list(notes),
+        "failures": list(failures.items()),
+        "charts": drawn,
+        **_tables(answer, found, settings, rows, len(failures)),
+        **_suspected(found, pictures or {}),
+        "choices": _choices(folder, rows, answer, found, pictures or {}),
+        **_what_was_run(folder, found.record),
+    }
+    write_table(folder / "frontier.parquet", to_table(rows))
+    told = plain_answer(answer, sentences, notes, failures, settings)
+    told |= plain_findings(found.stability, found.changes, found.suspects)
+    write_json(folder / "frontier.json", told)
+    write_pages(folder, "frontier", view)
+
+
+def _findings(folder: Path, rows: Sequence[TrialRow]) -> Findings:
+    typical = next((row for row in rows if row.role == "strategy"), rows[0] if rows else None)
+    record = read_run(folder / TRIALS / typical.trial) if typical else None
+    return Findings(
+        record=record,
+        stability=stability_of(folder, rows, len(record.classes) if record else 0),
+        changes=class_changes(rows),
+        suspects=suspects_of(folder, rows),
+    )
+
+
+def _title(record: RunRecord | None) -> str:
+    of = f"{printable(str(record.identity['name']), 60)}: " if record else ""
+    return f"{of}what share of the data is enough?"
+
+
+def _charts(answer: Answer, found: Findings) -> list[Chart]:
+    classes = found.classes
+    asked = [c for c in found.changes if c.row == ADAPTIVE or _is_asked(c.row, found)]
+    drawn = {
+        "accuracy": ("Accuracy against the fraction", charts.accuracy_chart(answer)),
+        "cost": ("Accuracy against seconds", charts.cost_chart(answer)),
+        "seconds": ("Where the time went", charts.stages_chart(answer)),
+        "coverage": (
+            "Which classes were chosen",
+            class_charts.coverage_chart(_telling_first(found.stability), classes),
+        ),
+        "classes": (
+            "What it cost each class",
+            class_charts.change_chart(_telling_first(asked), classes),
+        ),
+    }
+    left_out = class_charts.classes_left_out(len(classes))
+    return charts_of(
+        (name, title, _READINGS[name] + (left_out if name in ("coverage", "classes") else ""), fig)
+        for name, (title, fig) in drawn.items()
+    )
+
+
+def _is_asked(row: str, found: Findings) -> bool:
+    return any(s.row == row for s in found.stability)
+
+
+def _telling_first(found: Sequence[_Found]) -> list[_Found]:
+    """Return what random chose last: it says what chance does."""
+    return sorted(found, key=lambda one: one.row == "random")
+
+
+def _tables(
+    answer: Answer,
+    found: Findings,
+    settings: FrontierSettings,
+    rows: Sequence[TrialRow],
+    failed: int,
+) -> dict[str, Any]:
+    return {
+        "table": table_of(answer, settings.price_per_hour) if answer.cells else None,
+        "duels": duels_table(answer),
+        "decisions": decisions_table(answer),
+        "stability": stability_table(found.stability),
+        "plan": plan_table(settings, rows, failed),
+    }
+
+
+def _choices(
+    folder: Path,
+    rows: Sequence[TrialRow],
+    answer: Answer,
+    found: Findings,
+    pictures: Mapping[int, Picture],
+) -> list[dict[str, Any]]:
+    """Return what every seed chose and what none did, of the cell that tells most."""
+    cell = _telling_cell(answer, found.stability)
+    if cell is None:
+        return []
+    trials = [r.trial for r in rows if (r.row, r.fraction) == (cell.row, cell.fraction)]
+    at = f"{row_title(cell.row)} at {percent_asked(cell.fraction)}"
+    told: list[dict[str, Any]] = []
+    for title, ids in (("Chosen by every seed", cell.always), ("Chosen by no seed", cell.never)):
+        shown = _spread(ids)
+        named = read_names(folder, trials, shown)
+        words = f"{at}: {count(len(ids))} of the {count(cell.shared)} ids that stood in every pool"
+        words += f"; {len(shown)} of them, evenly over the ids." if len(ids) > SHOWN_IDS else "."
+        captions = {i: (found.class_name(named[i][0]), f"id {i}") for i in shown}
+        told.append(
+            {
+                "title": title,
+                "words": words,
+                "gallery": _gallery(captions, pictures),
+                "table": ids_table(shown, named, found.class_name) if shown else None,
+            }
+        )
+    return told
+
+
+def _telling_cell(answer: Answer, found: Sequence[Stability]) -> Stability | None:
+    """Return the first strategy's cell at its smallest sufficient fraction, else at the middle."""
+    ordered = [s for s in _telling_first(found) if s.seeds > 1]
+    own = sorted((s for s in ordered if s.row == ordered[0].row), key=lambda s: s.fraction)
+    if not own:
+        return None
+    within = answer.within.get(own[0].row)
+    enough = [s for s in own if within is not None and s.fraction == within.fraction]
+    return enough[0] if enough else own[(len(own) - 1) // 2]
+
+
+def _spread(ids: np.ndarray) -> list[int]:
+    at = np.linspace(0, len(ids) - 1, min(len(ids), SHOWN_IDS)).round().astype(int)
+    return ids[at].tolist()
+
+
+def _gallery(
+    captions: Mapping[int, tuple[str, str]], pictures: Mapping[int, Picture]
+) -> list[tuple[str, str, str]]:
+    """Return (address of the image, class, caption) for every id that has a picture."""
+    return [
+        (data_uri(pictures[id_]), printable(name, 30), caption)
+        for id_, (name, caption) in captions.items()
+        if id_ in pictures
+    ]
+
+
+def _suspected(found: Findings, pictures: Mapping[int, Picture]) -> dict[str, Any]:
+    suspects = found.suspects
+    if suspects is None:
+        words = "No trial that trains on the whole pool is finished, so nothing is suspected."
+        return {"suspects": None, "suspects_words": words, "suspects_gallery": []}
+    captions = {
+        s.id: (found.class_name(s.label), f"id {s.id}, {s.agree} of {s.seen} seeds")
+        for s in suspects.worst
+    }
+    words = (
+        f"{counted(suspects.unanimous, 'id')} of {count(suspects.judged)} stay wrong in every seed "
+        f"that trained on them ({suspects.row}, {counted(suspects.seeds, 'seed')}). A wrong label "
+        "looks like this, and so does a hard example: look before you change anything."
+    )
+    return {
+        "suspects": suspects_table(suspects, found.class_name) if suspects.worst else None,
+        "suspects_words": words,
+        "suspects_gallery": _gallery(captions, pictures),
+    }
+
+
+def _what_was_run(folder: Path, record: RunRecord | None) -> dict[str, Any]:
+    config = folder / FRONTIER
+    return {
+        "parts": parts_table(record) if record else None,
+        "environment": environment_table(record) if record else None,
+        "config": config.read_text(encoding="utf-8") if config.is_file() else "",
+        "path": str(folder),
+    }

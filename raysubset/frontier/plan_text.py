@@ -1,0 +1,77 @@
+"""What is said before a frontier runs, and what a reader must know beside its figures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from raysubset.evidence.power import plan_sentence
+from raysubset.frontier.answer import Answer
+from raysubset.frontier.plan import EQUAL_TIME, PLAIN, controls_of, num_equal_time
+from raysubset.frontier.sentences import row_title
+from raysubset.frontier.settings import MIN_SEEDS, FrontierSettings
+from raysubset.frontier.sweep import Sweep
+from raysubset.report.wording import count, counted, percent_asked
+
+if TYPE_CHECKING:
+    from raysubset.preparation import Prepared
+
+TYPICAL_SPREAD = 0.0035
+"""Standard deviation of paired differences on CIFAR-10-like tasks: 0.35 points."""
+
+
+def plan_lines(sweep: Sweep, first: Prepared, left: int, how: str) -> list[str]:
+    """Return what is going to run, on what, and what it will be able to tell."""
+    from raysubset.report.table import heading
+
+    settings = sweep.settings
+    planned = len(sweep.planned) + num_equal_time(sweep.base, settings)
+    identity = first.given[0].parts.describe()
+    controls = [row_title(row) for row in controls_of(sweep.base, settings)]
+    if settings.controls and "glister" in settings.strategies:
+        controls.append(row_title(EQUAL_TIME))
+    lines = [
+        f"frontier folder: {sweep.folder}",
+        heading(first.experiment, first.identity),
+        f"fractions {', '.join(percent_asked(f) for f in sorted(settings.fractions))}; "
+        f"strategies {', '.join(settings.strategies)}; seeds {sweep.base.seed}-"
+        f"{sweep.base.seed + settings.seeds - 1}; {counted(planned, 'trial')}, "
+        f"{count(left)} left to run, {how}",
+        f"controls: {', '.join(controls) or 'none (--no-controls)'}; reference: full",
+        f"labels: {count(identity['pool'])} in the pool, {count(identity['validation'])} in "
+        f"validation, {count(identity['test'])} in test",
+    ]
+    if settings.max_drop:
+        lines.append(_detectable(settings))
+    return lines + [f"note: {note}" for note in first.notes]
+
+
+def notes_of(sweep: Sweep, answer: Answer) -> list[str]:
+    """Return what a reader must know beside the figures."""
+    rows, notes = answer.rows, list[str]()
+    if any(cell.num_validation for cell in answer.cells):
+        notes.append(
+            "validation labels count as data used: a row that lists them chose or trained with them"
+        )
+    if PLAIN in rows:
+        notes.append(f"{PLAIN}: without class quotas and filters; the others stand behind them")
+    if EQUAL_TIME in rows:
+        notes.append(
+            f"{EQUAL_TIME}: as many epochs more as the dearest strategy's selection would pay for, "
+            "never more visits than full"
+        )
+    notes.append(
+        f"one learning rate ({sweep.base.training.lr:g}) serves every row; it was tuned for none"
+    )
+    notes.append(
+        f"intervals are 95 % over seeds on these {count(answer.num_test)} test examples; each "
+        "stands alone: of 20 comparisons about one excludes zero by chance"
+    )
+    if answer.num_seeds < MIN_SEEDS:
+        notes.append(f"fewer than {MIN_SEEDS} seeds: means only, nothing is decided")
+    return notes
+
+
+def _detectable(settings: FrontierSettings) -> str:
+    assert settings.max_drop is not None
+    drop = settings.max_drop / 100
+    return plan_sentence(settings.seeds, TYPICAL_SPREAD, drop, drop / 2)

@@ -1,0 +1,38 @@
+"""The report of a frontier, made from its folder alone: it can be made again at any time."""
+
+from __future__ import annotations
+
+from raysubset.frontier.answer import answer_of
+from raysubset.frontier.page import write_frontier
+from raysubset.frontier.plan_text import notes_of
+from raysubset.frontier.sentences import sentences_of
+from raysubset.frontier.sweep import Sweep
+from raysubset.frontier.table import failures_in
+from raysubset.frontier.text import table_of
+from raysubset.report.pictures import Pictures
+from raysubset.report.table import text_table
+
+
+def report_sweep(sweep: Sweep, pictures: Pictures | None) -> list[str]:
+    """Write the report of what is finished; return its table and answer for a terminal."""
+    trials, rows = sweep.trials, sweep.rows()
+    answer = answer_of(rows, sweep.settings.max_drop)
+    sentences = sentences_of(answer, sweep.settings)
+    failures = failures_in(sweep.folder, trials)
+    notes = notes_of(sweep, answer)
+    write_frontier(
+        sweep.folder,
+        rows,
+        sweep.settings,
+        answer,
+        sentences,
+        notes,
+        failures,
+        heading=f"{len(rows)} of {len(trials)} trials finished",
+        pictures=pictures,
+    )
+    lines = [""]
+    if answer.cells:
+        lines += [text_table(table_of(answer, sweep.settings.price_per_hour)), ""]
+    lines += [*sentences, *(f"note: {note}" for note in notes)]
+    return lines + [f"failed: {name}: {why}" for name, why in failures.items()]

@@ -1,0 +1,108 @@
+"""What a frontier compares, beside the experiment itself. Plain values; no torch in here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+
+from raysubset.errors import ConfigError
+from raysubset.experiment import StrategyName
+from raysubset.learn.settings import Settings
+
+MIN_SEEDS = 3
+"""Below this, means are printed and nothing is decided."""
+Fraction = Annotated[float, Field(gt=0, le=1)]
+
+
+def _listed(value: Any) -> Any:
+    """Read "0.1,0.3" as a list; YAML and Python give lists themselves."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return (value,) if isinstance(value, (int, float)) else value
+
+
+class FrontierSettings(Settings):
+    """Which runs a frontier is made of, and what is asked of them."""
+
+    fractions: Annotated[tuple[Fraction, ...], BeforeValidator(_listed)] = (0.05, 0.1, 0.3, 0.5)
+    """Shares of the pool, for instance 0.05,0.1,0.3,0.5."""
+
+    strategies: Annotated[tuple[StrategyName, ...], BeforeValidator(_listed)] = (
+        "glister",
+        "random",
+    )
+    """What is asked about; the controls run beside them."""
+
+    seeds: Annotated[int, Field(ge=1, le=1000)] = 5
+    """Runs per strategy and fraction, with seeds seed, seed + 1, ...; 3 are needed to decide."""
+
+    max_drop: Annotated[float, Field(ge=0, lt=100)] | None = 1.0
+    """Accuracy points below full that you can live with; none: means only, no decision."""
+
+    controls: bool = True
+    """Whether the controls run; without them the report says so first."""
+
+    price_per_hour: Annotated[float, Field(ge=0)] | None = None
+    """What an hour of this machine costs, in your currency: adds a column of costs."""
+
+    @field_validator("fractions", mode="before")
+    @classmethod
+    def _no_per_cent(cls, value: Any) -> Any:
+        """Give per cent its own answer: the commonest slip in this field."""
+        for number in _numbers(_listed(value)):
+            if 1 < number <= 100:
+                raise ValueError(
+                    f"must lie in (0, 1]; for {number:g} per cent did you mean {number / 100:g}?"
+                )
+        return value
+
+    @model_validator(mode="after")
+    def _refuse_nonsense(self) -> FrontierSettings:
+        for name in ("fractions", "strategies"):
+            values: tuple[Any, ...] = getattr(self, name)
+            twice = sorted({str(v) for v in values if values.count(v) > 1})
+            if not values:
+                raise ValueError(f"{name} is empty; give at least one, as in {_EXAMPLES[name]}")
+            if twice:
+                raise ValueError(f"{name} repeats {', '.join(twice)}; give each once")
+        if self.max_drop is not None and self.seeds < MIN_SEEDS:
+            raise ValueError(
+                f"seeds={self.seeds} cannot decide whether a drop of {self.max_drop:g} points is "
+                f"kept: one spread needs at least {MIN_SEEDS} runs; raise --seeds, or give "
+                "--max-drop none for means only"
+            )
+        return self
+
+
+def settings_of(values: Mapping[str, Any]) -> FrontierSettings:
+    """Return the settings of plain values; a `ConfigError` names the option and the remedy."""
+    try:
+        return FrontierSettings.model_validate(dict(values))
+    except ValidationError as error:
+        lines = dict.fromkeys(_sentence(each) for each in error.errors())
+        raise ConfigError("\n".join(lines)) from None
+
+
+def _sentence(error: Any) -> str:
+    message = error["msg"].removeprefix("Value error, ")
+    message = f"{message[0].lower()}{message[1:]}"
+    if not error["loc"]:
+        return message  # about several options, which it names itself
+    option = str(error["loc"][0]).replace("_", "-")
+    return f"--{option} {error['input']!r}: {message}"
+
+
+_EXAMPLES = {"fractions": "--fractions 0.1,0.3", "strategies": "--strategies glister,random"}
+
+
+def _numbers(values: Any) -> list[float]:
+    """Return those of the values that are numbers, however they are written."""
+    found: list[float] = []
+    for value in values if isinstance(values, Sequence) else ():
+        try:
+            found.append(float(value))
+        except (TypeError, ValueError):
+            continue
+    return found

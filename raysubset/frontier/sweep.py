@@ -1,0 +1,206 @@
+"""The sweep: what is left to run of a frontier, in which order, and what it left behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from raysubset.engine import Watch
+from raysubset.errors import RunFolderError, Stopped
+from raysubset.experiment import Experiment, read_yaml
+from raysubset.files import write_json, write_text
+from raysubset.frontier.plan import Trial, equal_time_trials, seeds_of, trials_of
+from raysubset.frontier.settings import FrontierSettings, settings_of
+from raysubset.frontier.table import TrialRow, rows_in
+from raysubset.frontier.trial import Data, is_finished, note_failure, run_trial
+from raysubset.preparation import Prepared, prepare, with_strategy
+
+FRONTIER, SHARES = "frontier.yaml", "equal_time.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """A frontier to be run in a folder.
+
+    Attributes:
+        folder: where everything of it lies.
+        base: the experiment that every trial changes.
+        settings: which trials there are.
+    """
+
+    folder: Path
+    base: Experiment
+    settings: FrontierSettings
+
+    @property
+    def planned(self) -> list[Trial]:
+        """The trials that are known before any has run."""
+        return trials_of(self.base, self.settings)
+
+    @property
+    def equal_time(self) -> list[Trial]:
+        """Adaptive random at equal time; nothing before the strategy has been timed."""
+        path = self.folder / SHARES
+        if not self.settings.controls or not path.is_file():
+            return []
+        shares = json.loads(path.read_text(encoding="utf-8"))
+        known = {f: shares[f"{f:.12g}"] for f in self.settings.fractions if f"{f:.12g}" in shares}
+        return equal_time_trials(self.base, self.settings, known)
+
+    @property
+    def trials(self) -> list[Trial]:
+        """All trials that are known by now."""
+        return [*self.planned, *self.equal_time]
+
+    def rows(self) -> list[TrialRow]:
+        """Return the rows of the trials that are finished."""
+        return rows_in(self.folder, self.trials)
+
+
+Told = Callable[[Trial, str | None], None]
+"""Called with a trial that ended, and why it failed (None: it did not)."""
+RunTrials = Callable[[Sequence[Trial]], None]
+"""Runs trials; one that fails is noted in its folder and does not stop the others."""
+
+
+def check_sweep(sweep: Sweep, data: Data) -> Prepared:
+    """Refuse before any work what a trial would be refused for; return the first trial, ready.
+
+    Raises:
+        ConfigError, DataError, ModelError, BudgetError: named with the remedy.
+    """
+    seed = seeds_of(sweep.base, sweep.settings)[0]
+    trials = [trial for trial in sweep.planned if trial.seed == seed]
+    asked = next((t for t in trials if t.role == "strategy"), trials[0])
+    first = prepare(asked.experiment, data.of(seed))
+    for trial in trials:
+        with_strategy(trial.experiment, *first.given)
+    return first
+
+
+def open_folder(sweep: Sweep, *, resume: bool) -> None:
+    """Make the folder, or take up one of the same experiment.
+
+    Other fractions, strategies or seeds are more trials of the same frontier; another experiment
+    is another frontier.
+
+    Raises:
+        RunFolderError: a used folder without `resume`, one of another experiment (the difference
+            is shown), of something else, or one that cannot be written.
+    """
+    folder, stored = sweep.folder, sweep.folder / FRONTIER
+    try:
+        if stored.is_file():
+            _check_same(sweep, stored, resume)
+        elif folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir()):
+            raise RunFolderError(
+                f"{folder} is not empty and holds no frontier; choose another --run-dir."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        values = {
+            "experiment": sweep.base.model_dump(mode="json"),
+            "frontier": sweep.settings.model_dump(mode="json"),
+        }
+        write_text(stored, yaml.safe_dump(values, sort_keys=False))
+    except OSError as error:
+        raise RunFolderError(
+            f"frontier folder {folder} cannot be written ({error.strerror}); choose another with "
+            "--run-dir."
+        ) from None
+
+
+def read_sweep(folder: str | Path) -> Sweep:
+    """Return the sweep that a folder was begun with.
+
+    Raises:
+        RunFolderError: it holds none.
+    """
+    path = Path(folder).absolute()
+    if not (path / FRONTIER).is_file():
+        raise RunFolderError(f"{path} holds no frontier (no {FRONTIER}); check the path.")
+    values = read_yaml(path / FRONTIER)
+    settings = settings_of(values["frontier"])
+    return Sweep(folder=path, base=Experiment.of(values["experiment"]), settings=settings)
+
+
+def run_sweep(sweep: Sweep, run_trials: RunTrials) -> None:
+    """Run what is missing, then adaptive random with the time that the strategies took."""
+    run_trials(left_of(sweep, sweep.planned))
+    if not sweep.settings.controls:
+        return
+    _keep_shares(sweep)
+    run_trials(left_of(sweep, sweep.equal_time))
+
+
+def left_of(sweep: Sweep, trials: Sequence[Trial]) -> list[Trial]:
+    """Return the trials that are not finished."""
+    return [trial for trial in trials if not is_finished(sweep.folder, trial)]
+
+
+def run_here(
+    sweep: Sweep,
+    data: Data,
+    watch_of: Callable[[Trial], AbstractContextManager[Watch]],
+    told: Told,
+) -> RunTrials:
+    """Return what runs trials one after the other in this process."""
+
+    def run_all(trials: Sequence[Trial]) -> None:
+        for trial in trials:
+            try:
+                with watch_of(trial) as watch:
+                    run_trial(trial, sweep.folder, data.of(trial.seed), watch=watch)
+            except Stopped:
+                raise
+            except Exception as error:  # one trial's failure, whatever it is, is its own
+                told(trial, note_failure(trial, sweep.folder, error))
+            else:
+                told(trial, None)
+
+    return run_all
+
+
+def selection_shares(rows: Sequence[TrialRow]) -> dict[float, float]:
+    """Return fraction -> seconds of selection over seconds of training, of the dearest strategy.
+
+    The mean over seeds of the strategy that spends most on selecting: adaptive random at equal
+    time is a control of the strategy, and a generous one of the cheaper ones.
+    """
+    shares: dict[float, float] = {}
+    scored = [r for r in rows if r.role == "strategy" and r.seconds_scoring > 0]
+    for fraction, name in sorted({(r.fraction, r.row) for r in scored}):
+        own = [r for r in scored if (r.fraction, r.row) == (fraction, name)]
+        share = float(np.mean([r.seconds_selection / r.seconds_training for r in own]))
+        shares[fraction] = max(share, shares.get(fraction, 0.0))
+    return shares
+
+
+def _keep_shares(sweep: Sweep) -> None:
+    """Write down what equal time means, once: pairs of later seeds must train as long."""
+    path = sweep.folder / SHARES
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    measured = selection_shares(rows_in(sweep.folder, sweep.planned))
+    new = {f"{fraction:.12g}": share for fraction, share in measured.items()}
+    if new.keys() - known.keys():
+        write_json(path, {**new, **known})
+
+
+def _check_same(sweep: Sweep, stored: Path, resume: bool) -> None:
+    lines = read_sweep(stored.parent).base.differences(sweep.base)
+    shown = "".join(f"\n  {line}" for line in lines)
+    if not resume:
+        raise RunFolderError(
+            f"{sweep.folder} holds a frontier; add --resume to continue it, or choose another "
+            "--run-dir." + (f" It differs from this one:{shown}" if shown else "")
+        )
+    if lines:
+        raise RunFolderError(
+            f"{sweep.folder} belongs to another frontier, so it cannot be resumed:{shown}\n"
+            "Give the same options, or another --run-dir."
+        )

@@ -1,0 +1,114 @@
+"""One trial of a frontier: a whole run, in one process, from data that is loaded already."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from raysubset.engine import Outcome, Watch
+from raysubset.errors import RaySubsetError
+from raysubset.experiment import Experiment, read_yaml
+from raysubset.files import write_json
+from raysubset.frontier.plan import Trial
+from raysubset.learn.sources import Sources
+from raysubset.local_run import run_local
+from raysubset.preparation import load_data, prepare
+
+TRIALS = "trials"
+TRIAL, FAILED = "trial.json", "failed.json"
+
+
+class Data:
+    """The data of a frontier: loaded once, or once a seed where a limit draws rows by seed."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        """Hold the base experiment; nothing is loaded yet."""
+        self.experiment = experiment
+        self._by_seed: dict[int, Sources] = {}
+
+    def of(self, seed: int) -> Sources:
+        """Return what trials of this seed are split from.
+
+        Raises:
+            ConfigError, DataError: bad data, named with its remedy.
+        """
+        key = self.seed_of(seed)
+        if key not in self._by_seed:
+            self._by_seed[key] = load_data(self.experiment.model_copy(update={"seed": key}))
+        return self._by_seed[key]
+
+    def seed_of(self, seed: int) -> int:
+        """Return the seed that decides which rows are there."""
+        return self.experiment.seed if self.experiment.data.limit is None else seed
+
+
+def trial_folder(folder: Path, trial: Trial) -> Path:
+    """Return the run folder of a trial."""
+    return folder / TRIALS / trial.name
+
+
+def is_finished(folder: Path, trial: Trial) -> bool:
+    """Return whether exactly this trial stands finished in the folder."""
+    path = trial_folder(folder, trial)
+    if not (path / "result.json").is_file() or not (path / TRIAL).is_file():
+        return False
+    try:
+        stored = Experiment.of(read_yaml(path / "experiment.yaml"))
+        result = json.loads((path / "result.json").read_text(encoding="utf-8"))
+    except (RaySubsetError, ValueError):
+        return False
+    return not stored.differences(trial.experiment) and set(Outcome.__dataclass_fields__) <= set(
+        result
+    )
+
+
+def run_trial(
+    trial: Trial,
+    folder: Path,
+    sources: Sources,
+    *,
+    watch: Watch | None = None,
+    import_from: str | None = None,
+    seconds_start: float = 0.0,
+    run: Callable[..., Outcome] | None = None,
+) -> Outcome:
+    """Run a trial to its end, from its last finished round where it was begun before.
+
+    Args:
+        trial: what to run.
+        folder: of the frontier.
+        sources: the data.
+        watch: who looks on; may stop the trial.
+        import_from: the folder of a person's model.
+        seconds_start: what starting this process took; charged to no strategy.
+        run: runs what is prepared; None for `run_local`, in this process.
+
+    Raises:
+        RaySubsetError: whatever a run raises.
+    """
+    path = trial_folder(folder, trial)
+    began = time.perf_counter()
+    prepared = prepare(trial.experiment, sources, import_from)
+    seconds_start += time.perf_counter() - began
+    (path / FAILED).unlink(missing_ok=True)
+    resume = (path / "experiment.yaml").is_file()
+    outcome = (run or run_local)(prepared, path, resume=resume, watch=watch)
+    for checkpoint in path.glob("rounds/*/checkpoint"):
+        shutil.rmtree(checkpoint, ignore_errors=True)  # a finished trial goes on from nothing
+    told = {"row": trial.row, "role": trial.role, "seconds_start": seconds_start}
+    write_json(path / TRIAL, told | {"fraction": trial.fraction, "seed": trial.seed})
+    return outcome
+
+
+def note_failure(trial: Trial, folder: Path, error: BaseException) -> str:
+    """Record why a trial failed, and return it as a line."""
+    told = str(error)
+    if not isinstance(error, RaySubsetError):
+        told = f"{type(error).__name__}: {told}"
+    path = trial_folder(folder, trial)
+    path.mkdir(parents=True, exist_ok=True)
+    write_json(path / FAILED, {"row": trial.row, "seed": trial.seed, "error": told})
+    return told

@@ -1,0 +1,55 @@
+"""What a person sees while a frontier runs: a line per trial, with the time that is left."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from rich.console import Console
+
+from raysubset.frontier.plan import Trial
+from raysubset.frontier.sentences import row_title
+from raysubset.frontier.sweep import Sweep
+from raysubset.frontier.trial import trial_folder
+from raysubset.report.wording import duration, percent, percent_asked
+
+
+class Teller:
+    """Prints a line for each trial that ended."""
+
+    def __init__(self, sweep: Sweep, console: Console, total: int) -> None:
+        """Begin to count.
+
+        Args:
+            sweep: the frontier.
+            console: where to print.
+            total: trials that are left.
+        """
+        self.sweep, self.console = sweep, console
+        self.total, self.done = total, 0
+        self.began = time.monotonic()
+
+    def told(self, trial: Trial, failure: str | None) -> None:
+        """A trial ended; `failure` says why it has no result."""
+        self.done += 1
+        what = f"{row_title(trial.row)} {percent_asked(trial.fraction)} seed {trial.seed}"
+        gave = f"failed: {failure}" if failure else self._gave(trial)
+        line = f"{self.done}/{self._total()} {what}: {gave}{self._eta()}"
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def _gave(self, trial: Trial) -> str:
+        path = trial_folder(self.sweep.folder, trial) / "result.json"
+        result = json.loads(path.read_text(encoding="utf-8"))
+        names = ("scoring", "greedy", "training", "other")
+        seconds = sum(result[f"seconds_{name}"] or 0.0 for name in names)
+        return f"test {percent(result['test_accuracy'])} in {duration(seconds)}"
+
+    def _total(self) -> int:
+        """Return how many trials there are to be, as far as is known."""
+        return max(self.total, self.done)
+
+    def _eta(self) -> str:
+        left = self._total() - self.done
+        if not left:
+            return ""
+        return f" · ETA {duration((time.monotonic() - self.began) / self.done * left)}"

@@ -1,0 +1,208 @@
+"""A sweep loses nothing, repeats nothing, and tells what failed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raysubset.errors import ConfigError, RunFolderError, Stopped
+from raysubset.frontier import sweep as sweep_module
+from raysubset.frontier.plan import EQUAL_TIME, Trial
+from raysubset.frontier.sweep import (
+    check_sweep,
+    left_of,
+    open_folder,
+    read_sweep,
+    run_sweep,
+    selection_shares,
+)
+from raysubset.frontier.table import chosen_ids, failures_in, from_table, to_table
+from raysubset.frontier.trial import Data, is_finished, run_trial, trial_folder
+from raysubset.local_run import run_local
+from raysubset.preparation import prepare
+from raysubset.records import read_table, write_table
+from tests.frontier.sweeps import Ended, given, here, sweep
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A frontier run to its end."""
+    whole = sweep(tmp_path_factory.mktemp("frontier") / "whole")
+    open_folder(whole, resume=False)
+    run_sweep(whole, here(whole))
+    return whole
+
+
+def test_every_trial_is_finished_and_its_row_is_what_its_run_folder_says(finished: Any):
+    rows = finished.rows()
+    assert [row.trial for row in rows] == [trial.name for trial in finished.trials]
+    for row, trial in zip(rows, finished.trials, strict=True):
+        result = json.loads((trial_folder(finished.folder, trial) / "result.json").read_text())
+        assert row.test_accuracy == result["test_accuracy"]
+        assert row.visits == result["visits"]
+        assert row.distinct == len(chosen_ids(finished.folder, trial.name))
+        assert row.seconds == pytest.approx(
+            sum(result[f"seconds_{s}"] for s in ("scoring", "greedy", "training", "other"))
+        )
+
+
+def test_a_trial_is_the_run_that_a_person_would_start_with_its_options(
+    finished: Any, tmp_path: Path
+):
+    trial = next(t for t in finished.planned if t.row == "glister" and t.seed == 2)
+    alone = run_local(prepare(trial.experiment), tmp_path / "alone")
+    row = next(r for r in finished.rows() if r.trial == trial.name)
+    assert (row.test_accuracy, row.visits) == (alone.test_accuracy, alone.visits)
+
+
+def test_a_finished_frontier_runs_nothing_again(finished: Any):
+    ended: Ended = []
+    open_folder(finished, resume=True)
+    run_sweep(finished, here(finished, ended))
+    assert ended == []
+
+
+def test_finished_trials_keep_no_checkpoint_and_every_ledger_line(finished: Any):
+    assert not list(finished.folder.glob("trials/*/rounds/*/checkpoint"))
+    for trial in finished.trials:
+        rounds = trial_folder(finished.folder, trial) / "rounds"
+        assert all((r / "selection.parquet").is_file() for r in rounds.iterdir())
+
+
+def test_equal_time_is_as_long_as_the_strategy_was_measured_to_need(finished: Any):
+    shares = selection_shares(finished.rows())
+    stored = json.loads((finished.folder / "equal_time.json").read_text())
+    assert {float(f): s for f, s in stored.items()} == pytest.approx(shares)
+    epochs = {r.epochs for r in finished.rows() if r.row == EQUAL_TIME and r.fraction == 0.2}
+    assert len(epochs) == 1
+
+
+def test_a_stopped_sweep_goes_on_and_gives_the_same(finished: Any, tmp_path: Path):
+    own = sweep(tmp_path / "stopped")
+    open_folder(own, resume=False)
+    ended: Ended = []
+    run_all = here(own, ended)
+
+    def until_stopped(trials: Sequence[Trial]) -> None:
+        run_all(trials[:5])
+        raise Stopped("asked to stop.")
+
+    with pytest.raises(Stopped):
+        run_sweep(own, until_stopped)
+    assert len(own.rows()) == 5
+    # what equal time means is measured once; here it is given, so that both are the same
+    (own.folder / "equal_time.json").write_text((finished.folder / "equal_time.json").read_text())
+    open_folder(own, resume=True)
+    run_sweep(own, run_all)
+    assert given(own.rows()) == given(finished.rows())
+    assert len(ended) == len(set(ended)) == len(own.trials)
+
+
+def test_a_trial_cut_short_goes_on_after_its_last_round(tmp_path: Path, finished: Any):
+    own = sweep(tmp_path / "cut")
+    trial = next(t for t in own.planned if t.row == "glister")
+    data = Data(own.base)
+
+    class Cut:
+        rounds = 0
+
+        def progress(self, stage: str, done: int, of: int) -> None:
+            if self.rounds == 2:
+                raise Stopped("cut.")
+
+        def round_started(self, *_: Any) -> None:
+            pass
+
+        def round_done(self, *_: Any) -> None:
+            self.rounds += 1
+
+    with pytest.raises(Stopped):
+        run_trial(trial, own.folder, data.of(trial.seed), watch=Cut())
+    assert not is_finished(own.folder, trial)
+    outcome = run_trial(trial, own.folder, data.of(trial.seed))
+    assert is_finished(own.folder, trial)
+    row = next(r for r in finished.rows() if r.trial == trial.name)
+    assert (outcome.test_accuracy, outcome.visits) == (row.test_accuracy, row.visits)
+
+
+def test_a_failed_trial_stops_no_other_is_told_and_runs_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    own = sweep(tmp_path / "failing")
+    open_folder(own, resume=False)
+    lost = own.planned[3]
+    real = run_trial
+
+    def broken(trial: Trial, *args: Any, **options: Any) -> Any:
+        if trial == lost:
+            raise MemoryError("no room")
+        return real(trial, *args, **options)
+
+    ended: Ended = []
+    monkeypatch.setattr(sweep_module, "run_trial", broken)
+    run_sweep(own, here(own, ended))
+    assert [e for e in ended if e[1]] == [(lost.name, "MemoryError: no room")]
+    assert failures_in(own.folder, own.trials) == {lost.name: "MemoryError: no room"}
+    assert len(own.rows()) == len(own.trials) - 1
+    monkeypatch.undo()
+    run_sweep(own, here(own))
+    assert failures_in(own.folder, own.trials) == {}
+    assert left_of(own, own.trials) == []
+
+
+def test_more_seeds_and_fractions_are_more_trials_of_the_same_frontier(tmp_path: Path):
+    first = sweep(tmp_path / "f", settings={"fractions": "0.2"})
+    open_folder(first, resume=False)
+    run_sweep(first, here(first))
+    more = sweep(tmp_path / "f", settings={"fractions": "0.2,0.5", "seeds": 4})
+    open_folder(more, resume=True)
+    kept = {t.name for t in more.trials} - {t.name for t in left_of(more, more.trials)}
+    assert kept == {t.name for t in first.trials}
+
+
+@pytest.mark.parametrize("change", [{"training__epochs": 7}, {"model__name": "convnet"}])
+def test_another_experiment_is_another_frontier(finished: Any, change: dict[str, Any]):
+    name = next(iter(change)).replace("__", ".")
+    other = sweep(finished.folder, **change)
+    with pytest.raises(RunFolderError, match=rf"another frontier[^:]*:\n  {name}: "):
+        open_folder(other, resume=True)
+    with pytest.raises(RunFolderError, match="add --resume"):
+        open_folder(sweep(finished.folder), resume=False)
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path):
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(RunFolderError, match="holds no frontier"):
+        open_folder(sweep(tmp_path), resume=False)
+    with pytest.raises(RunFolderError, match="holds no frontier"):
+        read_sweep(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_what_a_trial_would_refuse_is_refused_before_any_runs(tmp_path: Path):
+    own = sweep(tmp_path / "never", settings={"fractions": "0.001,0.5"})
+    with pytest.raises(ConfigError, match="fraction"):
+        check_sweep(own, Data(own.base))
+    late = sweep(tmp_path / "never", training__epochs=2, selection__select_every=2)
+    with pytest.raises(ConfigError, match="no epoch for"):
+        check_sweep(late, Data(late.base))
+    assert not (tmp_path / "never").exists()
+
+
+def test_a_stored_sweep_is_the_one_that_was_begun(finished: Any):
+    assert read_sweep(finished.folder) == finished
+
+
+def test_rows_outlive_a_file(finished: Any, tmp_path: Path):
+    write_table(tmp_path / "frontier.parquet", to_table(finished.rows()))
+    assert given(from_table(read_table(tmp_path / "frontier.parquet"))) == given(finished.rows())
+
+
+def test_a_limit_draws_its_rows_by_the_trial_s_own_seed():
+    data = Data(sweep(Path("/nowhere")).base)
+    assert data.seed_of(7) == 7
+    assert Data(sweep(Path("/nowhere"), data__limit=None).base).seed_of(7) == 0
