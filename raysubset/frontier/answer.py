@@ -12,10 +12,12 @@ import numpy as np
 
 from raysubset.evidence.decision import SmallestWithin, smallest_within
 from raysubset.evidence.intervals import Interval, Word, mean_interval, paired_interval, word_of
+from raysubset.evidence.power import more_seeds
 from raysubset.frontier.plan import EQUAL_TIME, FULL, VALIDATION_CONTROLS, Role
 from raysubset.frontier.settings import MIN_SEEDS
 from raysubset.frontier.table import TrialRow
 
+_ByCell = Mapping[tuple[str, float], list[TrialRow]]
 STAGES = ("scoring", "greedy", "training", "other")
 
 
@@ -89,6 +91,8 @@ class Answer:
         full: full's cell; None where no full run is finished.
         cells: strategies, then controls, each by fraction.
         within: per row, the smallest fraction within the drop; None where it cannot be decided.
+        more: (row, fraction) -> how many more seeds would show it to be within the drop in 80 % of
+            cases, by the spread and the mean that were seen; only where that is known.
         duels: every strategy against every control.
     """
 
@@ -98,6 +102,7 @@ class Answer:
     full: Cell | None
     cells: tuple[Cell, ...]
     within: Mapping[str, SmallestWithin | None]
+    more: Mapping[tuple[str, float], int]
     duels: tuple[Duel, ...]
 
     def cell(self, row: str, fraction: float) -> Cell | None:
@@ -137,6 +142,7 @@ def answer_of(rows: Sequence[TrialRow], max_drop_points: float | None) -> Answer
         full=_cell(full, full, is_full=True) if full else None,
         cells=ordered,
         within={row: _within(row, by_cell, full, max_drop) for row in _decidable(ordered)},
+        more=_more(by_cell, full, max_drop),
         duels=_duels(by_cell),
     )
 
@@ -188,18 +194,17 @@ def _paired(first: Sequence[TrialRow], second: Sequence[TrialRow]) -> Interval |
     return paired_interval(_accuracy(first), _accuracy(second), resolution=resolution)
 
 
-def _within(
-    row: str,
-    by_cell: Mapping[tuple[str, float], list[TrialRow]],
-    full: Sequence[TrialRow],
-    max_drop: float | None,
-) -> SmallestWithin | None:
+def _differences(own: Sequence[TrialRow], full: Sequence[TrialRow]) -> list[float]:
+    """Return accuracy minus full's, paired by seed."""
     reference = _accuracy(full)
-    differences: dict[float, list[float]] = {}
-    for (name, fraction), own in by_cell.items():
-        if name == row:
-            pairs = [(r.test_accuracy, reference.get(r.seed)) for r in own]
-            differences[fraction] = [a - b for a, b in pairs if b is not None]
+    pairs = [(row.test_accuracy, reference.get(row.seed)) for row in own]
+    return [accuracy - other for accuracy, other in pairs if other is not None]
+
+
+def _within(
+    row: str, by_cell: _ByCell, full: Sequence[TrialRow], max_drop: float | None
+) -> SmallestWithin | None:
+    differences = {f: _differences(own, full) for (r, f), own in by_cell.items() if r == row}
     enough = all(len(values) >= MIN_SEEDS for values in differences.values())
     if max_drop is None or not differences or not enough:
         return None
@@ -207,7 +212,21 @@ def _within(
     return smallest_within(differences, max_drop, resolution=resolution)
 
 
-def _duels(by_cell: Mapping[tuple[str, float], list[TrialRow]]) -> tuple[Duel, ...]:
+def _more(
+    by_cell: _ByCell, full: Sequence[TrialRow], max_drop: float | None
+) -> dict[tuple[str, float], int]:
+    found: dict[tuple[str, float], int] = {}
+    for cell, own in by_cell.items():
+        differences = _differences(own, full)
+        if max_drop is None or len(differences) < MIN_SEEDS:
+            continue
+        more = more_seeds(differences, max_drop, resolution=resolution_of(own))
+        if more:
+            found[cell] = more
+    return found
+
+
+def _duels(by_cell: _ByCell) -> tuple[Duel, ...]:
     duels: list[Duel] = []
     for (strategy, fraction), own in by_cell.items():
         if own[0].role != "strategy":

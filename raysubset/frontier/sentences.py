@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from raysubset.frontier.answer import Answer, Duel, is_on_same_rows
 from raysubset.frontier.plan import EQUAL_TIME, PLAIN
 from raysubset.frontier.settings import MIN_SEEDS, FrontierSettings
-from raysubset.report.wording import percent_asked, title_of
+from raysubset.report.wording import counted, percent_asked, title_of
 
 _TITLES = {
     PLAIN: "adaptive random without quotas and filters",
@@ -34,7 +34,7 @@ def sentences_of(answer: Answer, settings: FrontierSettings) -> list[str]:
     told = [_who_wins([d for d in answer.duels if d.strategy == s]) for s in _asked(strategies)]
     lost = [text for text, by_control in told if by_control]
     even = [text for text, by_control in told if not by_control]
-    return [*first, *lost, *even, *_enough(answer), *_missing(answer)]
+    return [*first, *lost, *even, *_enough(answer), *_more(answer), *_missing(answer)]
 
 
 _NO_CONTROLS = (
@@ -141,6 +141,20 @@ def _smallest(found: Mapping[str, float], drop: str) -> str:
         f"The smallest fraction within {drop} is {percent_asked(least)}, with {_and(rows)} "
         f"(one-sided test at 5 %, paired by seed).{more}"
     )
+
+
+def _more(answer: Answer) -> list[str]:
+    """Return how many more seeds would decide where the sequence of tests stopped."""
+    told: list[str] = []
+    for row, within in answer.within.items():
+        stopped = within.tests[-1] if within is not None else None
+        if stopped is None or stopped[1].passed or (row, stopped[0]) not in answer.more:
+            continue
+        seeds = counted(answer.more[row, stopped[0]], "more seed")
+        told.append(f"{seeds} for {row_title(row)} at {percent_asked(stopped[0])}")
+    if not told:
+        return []
+    return [f"By the spread seen, a decision would take about {'; '.join(told)}."]
 
 
 def _missing(answer: Answer) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import ray
 
 from raysubset.cluster.sweeping import Places, plan_places, run_with_tune
 from raysubset.errors import RoomError
@@ -94,3 +95,26 @@ def test_as_many_trials_run_at_once_as_there_is_room_for(asked, there, mode, wan
 def test_a_trial_larger_than_the_cluster_is_refused_with_both_numbers(asked, there):
     with pytest.raises(RoomError, match=r"one trial needs \d+ [CG]PUs, and the cluster has \d+"):
         plan_places(ResourceSettings(**asked), there, "auto")
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_trial_with_more_ranks_starts_a_crew_of_its_own_and_gives_the_same(
+    ray_session: None, tmp_path: Path
+):
+    settings = {"seeds": 1, "max_drop": None, "fractions": "0.3", "controls": False}
+    two = {"resources__workers": 2, "resources__scorers": 1}
+    twin = sweep(tmp_path / "twin", settings=settings, **two)
+    open_folder(twin, resume=False)
+    run_sweep(twin, here(twin))
+
+    own = sweep(tmp_path / "crews", settings=settings, **two)
+    open_folder(own, resume=False)
+    ended: Ended = []
+    places = plan_places(own.base.resources, ray.cluster_resources(), "auto")
+    assert places.mode == "crew"
+    run_sweep(
+        own, run_with_tune(own, Data(own.base), places, lambda t, w: ended.append((t.name, w)))
+    )
+    assert [why for _, why in ended] == [None, None]
+    assert given(own.rows()) == given(twin.rows())

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from raysubset.evidence.power import power
 from raysubset.frontier.answer import Answer, answer_of
 from raysubset.frontier.plan import Role
 from raysubset.frontier.sentences import sentences_of
@@ -188,3 +189,22 @@ def test_accuracies_that_agree_exactly_are_no_certainty():
     means = {("glister", 0.1): 0.94, ("adaptive-random", 0.1): 0.94}
     (duel,) = answer_of(frontier(means, spread=0.0), 1.0).duels
     assert duel.difference.half > 0 and duel.word == "no difference seen"
+
+
+def test_where_the_tests_stopped_short_the_answer_says_how_many_more_seeds_it_takes():
+    rows = frontier({("glister", 0.1): 0.946}, seeds=3, spread=0.01, key=2)
+    answer = answer_of(rows, 1.0)
+    within = answer.within["glister"]
+    assert within is not None and not within.tests[-1][1].passed
+    more = answer.more["glister", 0.1]
+    differences = values(rows, "glister", 0.1) - values(rows, "full", 1.0)
+    spread, loss = differences.std(ddof=1), -differences.mean()
+    assert power(3 + more, spread, 0.01, loss) >= 0.8 > power(3 + more - 1, spread, 0.01, loss)
+    said = " ".join(sentences_of(answer, SETTINGS))
+    assert f"{more} more seeds for GLISTER at 10 %" in said
+
+
+def test_a_loss_beyond_the_drop_needs_no_more_seeds():
+    answer = answer_of(frontier({("glister", 0.1): 0.90}), 1.0)
+    assert answer.more == {}
+    assert "more seed" not in " ".join(sentences_of(answer, SETTINGS))
