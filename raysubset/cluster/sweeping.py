@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
+import threading
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -198,9 +200,34 @@ def _fit(sweep: Sweep, shared: _Shared, places: Places, told: Told) -> None:
         ),
     )
     try:
-        tuner.fit()
+        with _sigterm_gets_through():
+            tuner.fit()
     finally:
         shutil.rmtree(state, ignore_errors=True)
+
+
+@contextmanager
+def _sigterm_gets_through() -> Generator[None]:
+    """Deliver SIGTERM as KeyboardInterrupt: Tune catches every Exception around what it calls."""
+    before = signal.getsignal(signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    heard: list[int] = []
+
+    def interrupt(number: int, _: object) -> None:
+        heard.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        if heard:
+            before(heard[0], None)  # raises what the owner of the signal makes of it
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Teller(tune.Callback):

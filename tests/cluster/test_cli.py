@@ -145,3 +145,30 @@ def resume_command(err: str) -> list[str]:
     assert command[:2] == ["raysubset", "run"]
     assert command[-1] == "--resume"
     return command
+
+
+def test_a_frontier_that_is_terminated_keeps_its_trials_and_goes_on_without_ray(
+    tmp_path: Path, mark: Mark, marks: Path
+):
+    folder = tmp_path / "frontier"
+    words = (
+        "frontier --data digits --data.limit 200 --epochs 6 --selection.select_every 3 --fractions "
+        "0.2,0.4 --strategies glister --seeds 1 --max-drop none --no-controls "
+        "--model.name tests.cluster.marked:marked"
+    )
+    mark("scorer-training-slow")
+    process = start([*words.split(), "--run-dir", str(folder)], tmp_path)
+    told = until_line(process, "1/3 ")
+    process.terminate()
+    code, out, err = ended(process)
+    assert code == 75, told + out + err
+    assert "Traceback" not in told + out + err
+    command = shlex.split(err.strip().splitlines()[-1])
+    assert command[:2] == ["raysubset", "frontier"] and command[-1] == "--resume"
+    assert not (folder / ".tune").exists()
+
+    (marks / "scorer-training-slow").unlink()
+    code, out, err = ended(start([*command[1:], "--local"], tmp_path))
+    assert code == 0, out + err
+    assert re.search(r", [12] left to run, ", out)  # another may have ended before the signal
+    assert len(list(folder.glob("trials/*/result.json"))) == 3

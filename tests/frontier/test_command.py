@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import ray
 
+from jobs.sweep import main as sweep_job
 from raysubset.cli import call
 
 SMALL = (
@@ -133,3 +134,26 @@ def test_reports_of_runs_and_comparisons_are_made_again_too(
     assert call(["report", "nowhere"])[0] == 2
     assert "holds no run" in capsys.readouterr().err
     assert call(["report"])[0] == 2
+
+
+def test_the_job_goes_on_by_itself_when_it_is_submitted_again(
+    no_ray: Path, capsys: pytest.CaptureFixture[str]
+):
+    words = [*TINY, "--no-controls", "--local", "--run-dir"]
+    assert sweep_job([*words, "relative"]) == 2
+    assert not any(no_ray.iterdir())
+    told: list[dict[str, object]] = []
+    for left in ("9 left to run", "0 left to run"):
+        assert sweep_job([*words, str(no_ray / "f")]) == 0
+        shown = capsys.readouterr().out
+        assert left in shown
+        told.append(json.loads(shown.splitlines()[-1].removeprefix("RESULT ")))
+    assert (
+        told[0]
+        == told[1]
+        == {
+            "run_dir": str(no_ray / "f"),
+            "answer": str(no_ray / "f" / "frontier.json"),
+            "trials": 9,
+        }
+    )
