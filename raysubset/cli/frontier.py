@@ -18,12 +18,14 @@ from raysubset.frontier.settings import settings_of
 
 if TYPE_CHECKING:
     from raysubset.frontier.plan import Trial
-    from raysubset.frontier.sweep import Sweep
+    from raysubset.frontier.sweep import RunTrials, Sweep
     from raysubset.frontier.trial import Data
     from raysubset.preparation import Prepared
 
 SMALL = {"resources": {"workers": 1, "scorers": 1}}
 """A frontier has many runs: side by side they use a machine better than one spread over it."""
+MOST_SEEDS = 8
+"""What a search may spend on one fraction where nothing is said: its last planned look."""
 Mode = Literal["local", "crew", "auto"]
 
 
@@ -44,6 +46,11 @@ def frontier(
     controls: Annotated[
         bool | None, Parameter(help="Run the controls; without them the report says so first.")
     ] = None,
+    find: Annotated[
+        bool | None,
+        Parameter(negative="", help="Bisect towards the smallest fraction within the drop."),
+    ] = None,
+    max_runs: Annotated[int | None, Parameter(help="With --find: the most runs to spend.")] = None,
     price_per_hour: Annotated[
         float | None, Parameter(help="What an hour of this machine costs, in your currency.")
     ] = None,
@@ -61,6 +68,8 @@ def frontier(
         "seeds": seeds,
         "max_drop": max_drop,
         "controls": controls,
+        "find": find,
+        "max_runs": max_runs,
         "price_per_hour": price_per_hour,
     }
     sweep = _sweep(file, experiment, given, run_dir, resume)
@@ -69,19 +78,17 @@ def frontier(
 
 def run_frontier(sweep: Sweep, trial_mode: Mode, *, resume: bool, local: bool) -> Sweep:
     """Run what is missing of a frontier with a person looking on, then report it."""
-    from raysubset.frontier.sweep import check_sweep, open_folder, run_sweep
+    from raysubset.frontier.sweep import check_sweep, open_folder, run_here
     from raysubset.frontier.trial import Data
 
     console, data = Console(), Data(sweep.base)
     first = check_sweep(sweep, data)
     with stoppable(sweep.folder):
         if local:
-            from raysubset.frontier.sweep import run_here
-
             open_folder(sweep, resume=resume)
             teller = _announce(console, sweep, first, "one after the other in this process")
             shown = lambda trial: screen(console, quiet=True).showing(trial.name)  # noqa: E731
-            run_sweep(sweep, run_here(sweep, data, shown, teller))
+            _go(sweep, run_here(sweep, data, shown, teller))
         else:
             _run_on_ray(console, sweep, first, data, trial_mode, resume)
     _report(console, sweep, data)
@@ -92,13 +99,24 @@ def _run_on_ray(
     console: Console, sweep: Sweep, first: Prepared, data: Data, mode: Mode, resume: bool
 ) -> None:
     from raysubset.cluster.sweeping import run_with_tune, sweep_session
-    from raysubset.frontier.sweep import open_folder, run_sweep
+    from raysubset.frontier.sweep import open_folder
 
     with sweep_session(sweep.base, mode) as places:
         open_folder(sweep, resume=resume)
         kind = "in one process each" if places.mode == "local" else "with a crew each"
         teller = _announce(console, sweep, first, f"{places.at_once} at a time, {kind}")
-        run_sweep(sweep, run_with_tune(sweep, data, places, teller))
+        _go(sweep, run_with_tune(sweep, data, places, teller))
+
+
+def _go(sweep: Sweep, run_trials: RunTrials) -> None:
+    """Run all that is missing, or what a search asks for."""
+    from raysubset.frontier.finding import run_search
+    from raysubset.frontier.sweep import run_sweep
+
+    if sweep.settings.find:
+        run_search(sweep, run_trials)
+    else:
+        run_sweep(sweep, run_trials)
 
 
 def _sweep(
@@ -123,6 +141,8 @@ def _sweep(
     if own.get("max_drop") == "none":
         own["max_drop"] = None
     before = stored.settings.model_dump(mode="json") if stored else {}
+    if own.get("find") and not before:
+        own.setdefault("seeds", MOST_SEEDS)
     settings = settings_of({**before, **own})
     name = base.data.path or base.data.format
     folder = Path(run_dir).absolute() if run_dir else new_folder(Path(name).name, "frontier")
@@ -151,9 +171,10 @@ def _announce(
     left = len(left_of(sweep, sweep.trials))
     if not sweep.equal_time:
         left += num_equal_time(sweep.base, sweep.settings)
+    known = None if sweep.settings.find else left
     for line in plan_lines(sweep, first, left, how):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    return Teller(sweep, console, left).told
+    return Teller(sweep, console, known).told
 
 
 def _report(console: Console, sweep: Sweep, data: Data) -> None:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from raysubset.evidence.power import plan_sentence
 from raysubset.frontier.answer import Answer
-from raysubset.frontier.plan import EQUAL_TIME, PLAIN, controls_of, num_equal_time
+from raysubset.frontier.finding import looks_for
+from raysubset.frontier.plan import ADAPTIVE, EQUAL_TIME, PLAIN, controls_of, num_equal_time
 from raysubset.frontier.sentences import row_title
 from raysubset.frontier.settings import MIN_SEEDS, FrontierSettings
 from raysubset.frontier.sweep import Sweep
@@ -26,16 +27,13 @@ def plan_lines(sweep: Sweep, first: Prepared, left: int, how: str) -> list[str]:
     settings = sweep.settings
     planned = len(sweep.planned) + num_equal_time(sweep.base, settings)
     identity = first.given[0].parts.describe()
-    controls = [row_title(row) for row in controls_of(sweep.base, settings)]
-    if settings.controls and "glister" in settings.strategies:
-        controls.append(row_title(EQUAL_TIME))
+    controls = [row_title(row) for row in _controls(sweep)]
     lines = [
         f"frontier folder: {sweep.folder}",
         heading(first.experiment, first.identity),
         f"fractions {', '.join(percent_asked(f) for f in sorted(settings.fractions))}; "
         f"strategies {', '.join(settings.strategies)}; seeds {sweep.base.seed}-"
-        f"{sweep.base.seed + settings.seeds - 1}; {counted(planned, 'trial')}, "
-        f"{count(left)} left to run, {how}",
+        f"{sweep.base.seed + settings.seeds - 1}; {_extent(settings, planned, left)}, {how}",
         f"controls: {', '.join(controls) or 'none (--no-controls)'}; reference: full",
         f"labels: {count(identity['pool'])} in the pool, {count(identity['validation'])} in "
         f"validation, {count(identity['test'])} in test",
@@ -43,6 +41,23 @@ def plan_lines(sweep: Sweep, first: Prepared, left: int, how: str) -> list[str]:
     if settings.max_drop:
         lines.append(_detectable(settings))
     return lines + [f"note: {note}" for note in first.notes]
+
+
+def _controls(sweep: Sweep) -> list[str]:
+    """Return the rows of the controls; a search keeps to the one that counts."""
+    settings = sweep.settings
+    if settings.find:
+        return [ADAPTIVE] if settings.controls and settings.strategies[0] != ADAPTIVE else []
+    timed = settings.controls and "glister" in settings.strategies
+    return controls_of(sweep.base, settings) + ([EQUAL_TIME] if timed else [])
+
+
+def _extent(settings: FrontierSettings, planned: int, left: int) -> str:
+    """Return how much is going to run."""
+    if not settings.find:
+        return f"{counted(planned, 'trial')}, {count(left)} left to run"
+    most = f", at most {counted(settings.max_runs, 'run')}" if settings.max_runs else ""
+    return f"a search that runs what its next look needs{most}"
 
 
 def notes_of(sweep: Sweep, answer: Answer) -> list[str]:
@@ -73,5 +88,8 @@ def notes_of(sweep: Sweep, answer: Answer) -> list[str]:
 
 def _detectable(settings: FrontierSettings) -> str:
     assert settings.max_drop is not None
-    drop = settings.max_drop / 100
-    return plan_sentence(settings.seeds, TYPICAL_SPREAD, drop, drop / 2)
+    drop, seeds, level = settings.max_drop / 100, settings.seeds, 0.05
+    if settings.find:
+        looks = looks_for(len(settings.fractions), seeds)
+        seeds, level = looks.planned[-1], looks.level_each
+    return plan_sentence(seeds, TYPICAL_SPREAD, drop, drop / 2, level)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from raysubset.frontier.answer import answer_of
+from raysubset.frontier.finding import search_of, sentence_of
 from raysubset.frontier.page import write_frontier
 from raysubset.frontier.plan_text import notes_of
 from raysubset.frontier.sentences import sentences_of
@@ -16,19 +17,23 @@ from raysubset.report.table import text_table
 def report_sweep(sweep: Sweep, pictures: Pictures | None) -> list[str]:
     """Write the report of what is finished; return its table and answer for a terminal."""
     trials, rows = sweep.trials, sweep.rows()
-    answer = answer_of(rows, sweep.settings.max_drop)
-    sentences = sentences_of(answer, sweep.settings)
+    settings = sweep.settings
+    # A search looks more than once, so it has a level of its own: one claim, not two.
+    answer = answer_of(rows, None if settings.find else settings.max_drop)
+    sentences = sentences_of(answer, settings)
+    if settings.find and settings.max_drop is not None:
+        sentences.insert(0, sentence_of(search_of(sweep, rows), settings.max_drop))
     failures = failures_in(sweep.folder, trials)
     notes = notes_of(sweep, answer)
     write_frontier(
         sweep.folder,
         rows,
-        sweep.settings,
+        settings,
         answer,
         sentences,
         notes,
         failures,
-        heading=f"{len(rows)} of {len(trials)} trials finished",
+        heading=f"{len(rows)}{'' if settings.find else f' of {len(trials)}'} trials finished",
         pictures=pictures,
     )
     lines = [""]

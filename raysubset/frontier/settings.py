@@ -44,6 +44,12 @@ class FrontierSettings(Settings):
     controls: bool = True
     """Whether the controls run; without them the report says so first."""
 
+    find: bool = False
+    """Bisect the fractions towards the smallest within the drop, instead of running them all."""
+
+    max_runs: Annotated[int, Field(ge=1)] | None = None
+    """With find: stop when the next look would take more runs than this."""
+
     price_per_hour: Annotated[float, Field(ge=0)] | None = None
     """What an hour of this machine costs, in your currency: adds a column of costs."""
 
@@ -73,6 +79,10 @@ class FrontierSettings(Settings):
                 f"kept: one spread needs at least {MIN_SEEDS} runs; raise --seeds, or give "
                 "--max-drop none for means only"
             )
+        if self.find and self.max_drop is None:
+            raise ValueError("find needs a drop to find a fraction for; give --max-drop")
+        if self.max_runs is not None and not self.find:
+            raise ValueError("max_runs bounds a search; add --find, or leave it out")
         return self
 
 

@@ -17,13 +17,13 @@ from raysubset.report.wording import duration, percent, percent_asked
 class Teller:
     """Prints a line for each trial that ended."""
 
-    def __init__(self, sweep: Sweep, console: Console, total: int) -> None:
+    def __init__(self, sweep: Sweep, console: Console, total: int | None) -> None:
         """Begin to count.
 
         Args:
             sweep: the frontier.
             console: where to print.
-            total: trials that are left.
+            total: trials that are left; None where nobody knows, in a search.
         """
         self.sweep, self.console = sweep, console
         self.total, self.done = total, 0
@@ -34,7 +34,7 @@ class Teller:
         self.done += 1
         what = f"{row_title(trial.row)} {percent_asked(trial.fraction)} seed {trial.seed}"
         gave = f"failed: {failure}" if failure else self._gave(trial)
-        line = f"{self.done}/{self._total()} {what}: {gave}{self._eta()}"
+        line = f"{self._place()} {what}: {gave}{self._eta()}"
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _gave(self, trial: Trial) -> str:
@@ -44,12 +44,11 @@ class Teller:
         seconds = sum(result[f"seconds_{name}"] or 0.0 for name in names)
         return f"test {percent(result['test_accuracy'])} in {duration(seconds)}"
 
-    def _total(self) -> int:
-        """Return how many trials there are to be, as far as is known."""
-        return max(self.total, self.done)
+    def _place(self) -> str:
+        return str(self.done) if self.total is None else f"{self.done}/{max(self.total, self.done)}"
 
     def _eta(self) -> str:
-        left = self._total() - self.done
-        if not left:
+        left = (self.total or 0) - self.done
+        if left <= 0:
             return ""
         return f" · ETA {duration((time.monotonic() - self.began) / self.done * left)}"

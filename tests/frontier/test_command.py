@@ -157,3 +157,14 @@ def test_the_job_goes_on_by_itself_when_it_is_submitted_again(
             "trials": 9,
         }
     )
+
+
+def test_a_search_says_what_it_found_first(no_ray: Path, capsys: pytest.CaptureFixture[str]):
+    words = [*WIDE, "--find", "--max-runs", "12", "--max-drop", "20", "--local", "--run-dir", "f"]
+    code, sweep = call(["frontier", *words])
+    shown = capsys.readouterr().out
+    assert code == 0 and len(sweep.rows()) <= 12
+    assert sweep.settings.seeds == 8
+    told = json.loads(Path("f/frontier.json").read_text())["sentences"]
+    assert "certified" in told[0] and told[0] in shown
+    assert not any("smallest fraction" in sentence for sentence in told)
