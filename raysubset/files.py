@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from raysubset.errors import RunFolderError
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -52,3 +55,29 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def take_lock(folder: Path, what: str) -> IO[str]:
+    """Return the open lock of a folder; whoever holds it alone writes there, until it is closed.
+
+    Args:
+        folder: where .lock lies.
+        what: how an error calls the folder.
+
+    Raises:
+        RunFolderError: another process holds it.
+    """
+    lock = open(folder / ".lock", "a+", encoding="utf-8")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        owner = lock.read().strip() or "another process"
+        lock.close()
+        raise RunFolderError(
+            f"{what} {folder} is in use by {owner}; wait for it, or choose another --run-dir."
+        ) from None
+    lock.truncate(0)
+    lock.write(f"process {os.getpid()} on {os.uname().nodename}")
+    lock.flush()
+    return lock

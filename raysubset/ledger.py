@@ -10,7 +10,6 @@ round and of the manifest before it: a chain.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -29,7 +28,7 @@ from raysubset.chain import MANIFEST, OBSERVATIONS, committed_chain, damaged_fil
 from raysubset.core.observations import Observations
 from raysubset.errors import RunFolderError
 from raysubset.experiment import Experiment, read_yaml
-from raysubset.files import write_json, write_text
+from raysubset.files import take_lock, write_json, write_text
 from raysubset.learn.checkpoint import CheckpointRef, Files, file_hash
 from raysubset.learn.weights import Weights
 from raysubset.records import (
@@ -120,7 +119,7 @@ class Ledger:
             undo.callback(ledger.close)
             try:
                 ledger.rounds.mkdir(parents=True, exist_ok=True)
-                ledger._take_lock()
+                ledger._lock = take_lock(ledger.path, "run folder")
                 # Asked under the lock: another process may have used the folder meanwhile.
                 if (ledger.path / EXPERIMENT).is_file():
                     ledger._check_same(resume)
@@ -264,22 +263,6 @@ class Ledger:
             write_table(self.path / "parts.parquet", parts)
         # Last: a folder is used once it holds this, and a crash before it left nothing to keep.
         write_text(self.path / EXPERIMENT, self.experiment.to_yaml())
-
-    def _take_lock(self) -> None:
-        self._lock = open(self.path / ".lock", "a+", encoding="utf-8")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.seek(0)
-            owner = self._lock.read().strip() or "another process"
-            self._lock.close()
-            raise RunFolderError(
-                f"run folder {self.path} is in use by {owner}; wait for it, or choose another "
-                "--run-dir."
-            ) from None
-        self._lock.truncate(0)
-        self._lock.write(f"process {os.getpid()} on {os.uname().nodename}")
-        self._lock.flush()
 
     def _refuse_foreign(self) -> None:
         """Refuse a folder of something else; what `_begin` left before a crash is ours."""

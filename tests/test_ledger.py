@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from raysubset import ledger as ledger_module
 from raysubset.errors import RunFolderError
 from raysubset.experiment import Experiment
 from raysubset.learn.checkpoint import file_hash
@@ -319,14 +320,14 @@ def test_a_run_that_began_and_ended_meanwhile_is_not_begun_anew(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ):
     """Between the look at an empty folder and the lock, another process may have come and gone."""
-    take = Ledger._take_lock
+    take = ledger_module.take_lock
 
-    def late(ledger: Ledger) -> None:
-        monkeypatch.setattr(Ledger, "_take_lock", take)
+    def late(path: Path, what: str) -> Any:
+        monkeypatch.setattr(ledger_module, "take_lock", take)
         folder.with_rounds(2, finished=True)
-        take(ledger)
+        return take(path, what)
 
-    monkeypatch.setattr(Ledger, "_take_lock", late)
+    monkeypatch.setattr(ledger_module, "take_lock", late)
     with pytest.raises(RunFolderError, match="is used; add --resume"):
         folder.open()
     holds(folder.open(resume=True), 2)

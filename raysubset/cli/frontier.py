@@ -85,10 +85,10 @@ def run_frontier(sweep: Sweep, trial_mode: Mode, *, resume: bool, local: bool) -
     first = check_sweep(sweep, data)
     with stoppable(sweep.folder):
         if local:
-            open_folder(sweep, resume=resume)
-            teller = _announce(console, sweep, first, "one after the other in this process")
             shown = lambda trial: screen(console, quiet=True).showing(trial.name)  # noqa: E731
-            _go(sweep, run_here(sweep, data, shown, teller))
+            with open_folder(sweep, resume=resume):
+                teller = _announce(console, sweep, first, "one after the other in this process")
+                _go(sweep, run_here(sweep, data, shown, teller))
         else:
             _run_on_ray(console, sweep, first, data, trial_mode, resume)
     _report(console, sweep, data)
@@ -101,8 +101,7 @@ def _run_on_ray(
     from raysubset.cluster.sweeping import run_with_tune, sweep_session
     from raysubset.frontier.sweep import open_folder
 
-    with sweep_session(sweep.base, mode) as places:
-        open_folder(sweep, resume=resume)
+    with sweep_session(sweep.base, mode) as places, open_folder(sweep, resume=resume):
         kind = "in one process each" if places.mode == "local" else "with a crew each"
         teller = _announce(console, sweep, first, f"{places.at_once} at a time, {kind}")
         _go(sweep, run_with_tune(sweep, data, places, teller))
@@ -138,7 +137,7 @@ def _sweep(
         SMALL, file, experiment, stored.base.model_dump(mode="json") if stored else None
     )
     own = {name: value for name, value in given.items() if value is not None}
-    if own.get("max_drop") == "none":
+    if str(own.get("max_drop", "")).lower() == "none":
         own["max_drop"] = None
     before = stored.settings.model_dump(mode="json") if stored else {}
     if own.get("find") and not before:

@@ -5,7 +5,7 @@ Everything is paired by seed, and everything comes from the rows of the trials.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from raysubset.evidence.decision import SmallestWithin, smallest_within
 from raysubset.evidence.intervals import Interval, Word, mean_interval, paired_interval, word_of
 from raysubset.evidence.power import more_seeds
-from raysubset.frontier.plan import EQUAL_TIME, FULL, VALIDATION_CONTROLS, Role
+from raysubset.frontier.plan import EQUAL_TIME, FULL, SAME_ROWS_CONTROLS, VALIDATION_CONTROLS, Role
 from raysubset.frontier.settings import MIN_SEEDS
 from raysubset.frontier.table import TrialRow
 
@@ -120,12 +120,18 @@ class Answer:
         return sorted({cell.fraction for cell in self.cells})
 
 
-def answer_of(rows: Sequence[TrialRow], max_drop_points: float | None) -> Answer:
+def answer_of(
+    rows: Sequence[TrialRow],
+    max_drop_points: float | None,
+    fractions: Collection[float] | None = None,
+) -> Answer:
     """Return what the finished trials say.
 
     Args:
         rows: finished trials.
         max_drop_points: accuracy points below full that may be lost; None for no decision.
+        fractions: what was asked for. A row is decided when all of them are there: tests go from
+            the largest down, and one that is missing must not be skipped. None: what is there.
     """
     full = [row for row in rows if row.row == FULL]
     by_cell: dict[tuple[str, float], list[TrialRow]] = {}
@@ -141,7 +147,9 @@ def answer_of(rows: Sequence[TrialRow], max_drop_points: float | None) -> Answer
         num_test=rows[0].num_test if rows else 0,
         full=_cell(full, full, is_full=True) if full else None,
         cells=ordered,
-        within={row: _within(row, by_cell, full, max_drop) for row in _decidable(ordered)},
+        within={
+            row: _within(row, by_cell, full, max_drop, fractions) for row in _decidable(ordered)
+        },
         more=_more(by_cell, full, max_drop),
         duels=_duels(by_cell),
     )
@@ -202,10 +210,16 @@ def _differences(own: Sequence[TrialRow], full: Sequence[TrialRow]) -> list[floa
 
 
 def _within(
-    row: str, by_cell: _ByCell, full: Sequence[TrialRow], max_drop: float | None
+    row: str,
+    by_cell: _ByCell,
+    full: Sequence[TrialRow],
+    max_drop: float | None,
+    fractions: Collection[float] | None,
 ) -> SmallestWithin | None:
     differences = {f: _differences(own, full) for (r, f), own in by_cell.items() if r == row}
-    enough = all(len(values) >= MIN_SEEDS for values in differences.values())
+    enough = all(len(values) >= MIN_SEEDS for values in differences.values()) and (
+        fractions is None or set(differences) >= set(fractions)
+    )
     if max_drop is None or not differences or not enough:
         return None
     resolution = resolution_of([r for own in by_cell.values() for r in own])
@@ -232,22 +246,36 @@ def _duels(by_cell: _ByCell) -> tuple[Duel, ...]:
         if own[0].role != "strategy":
             continue
         for (control, at), others in by_cell.items():
-            if at != fraction or others[0].role != "control":
-                continue
-            difference = _paired(own, others)
-            if difference is None:
-                continue
-            word = word_of(difference) if difference.n >= MIN_SEEDS else None
-            duels.append(
-                Duel(
-                    strategy=strategy,
-                    control=control,
-                    fraction=fraction,
-                    difference=difference,
-                    word=word,
-                )
-            )
+            if at == fraction and _is_rival(own, others):
+                duels += _duel(strategy, control, fraction, _paired(own, others))
     return tuple(sorted(duels, key=lambda d: (d.strategy, d.fraction)))
+
+
+def _is_rival(own: Sequence[TrialRow], others: Sequence[TrialRow]) -> bool:
+    """Return whether the others are a control of this strategy, asked about or not.
+
+    Adaptive random at equal time is one of strategies that spend time on scoring.
+    """
+    name = others[0].row
+    if name == own[0].row:
+        return False
+    if name == EQUAL_TIME:
+        return any(row.seconds_scoring > 0 for row in own)
+    return others[0].role == "control" or name in (*SAME_ROWS_CONTROLS, *VALIDATION_CONTROLS)
+
+
+def _duel(strategy: str, control: str, fraction: float, difference: Interval | None) -> list[Duel]:
+    if difference is None:
+        return []
+    return [
+        Duel(
+            strategy=strategy,
+            control=control,
+            fraction=fraction,
+            difference=difference,
+            word=word_of(difference) if difference.n >= MIN_SEEDS else None,
+        )
+    ]
 
 
 def is_on_same_rows(control: str) -> bool:

@@ -32,8 +32,8 @@ def plan_lines(sweep: Sweep, first: Prepared, left: int, how: str) -> list[str]:
         f"frontier folder: {sweep.folder}",
         heading(first.experiment, first.identity),
         f"fractions {', '.join(percent_asked(f) for f in sorted(settings.fractions))}; "
-        f"strategies {', '.join(settings.strategies)}; seeds {sweep.base.seed}-"
-        f"{sweep.base.seed + settings.seeds - 1}; {_extent(settings, planned, left)}, {how}",
+        f"strategies {', '.join(settings.strategies)}; {_seeds(sweep)}; "
+        f"{_extent(settings, planned, left)}, {how}",
         f"controls: {', '.join(controls) or 'none (--no-controls)'}; reference: full",
         f"labels: {count(identity['pool'])} in the pool, {count(identity['validation'])} in "
         f"validation, {count(identity['test'])} in test",
@@ -43,12 +43,17 @@ def plan_lines(sweep: Sweep, first: Prepared, left: int, how: str) -> list[str]:
     return lines + [f"note: {note}" for note in first.notes]
 
 
+def _seeds(sweep: Sweep) -> str:
+    first, last = sweep.base.seed, sweep.base.seed + sweep.settings.seeds - 1
+    return f"seed {first}" if first == last else f"seeds {first}-{last}"
+
+
 def _controls(sweep: Sweep) -> list[str]:
     """Return the rows of the controls; a search keeps to the one that counts."""
     settings = sweep.settings
     if settings.find:
         return [ADAPTIVE] if settings.controls and settings.strategies[0] != ADAPTIVE else []
-    timed = settings.controls and "glister" in settings.strategies
+    timed = num_equal_time(sweep.base, settings) > 0
     return controls_of(sweep.base, settings) + ([EQUAL_TIME] if timed else [])
 
 
@@ -63,6 +68,8 @@ def _extent(settings: FrontierSettings, planned: int, left: int) -> str:
 def notes_of(sweep: Sweep, answer: Answer) -> list[str]:
     """Return what a reader must know beside the figures."""
     rows, notes = answer.rows, list[str]()
+    if not answer.cells:
+        return notes
     if any(cell.num_validation for cell in answer.cells):
         notes.append(
             "validation labels count as data used: a row that lists them chose or trained with them"

@@ -19,10 +19,14 @@ def report_sweep(sweep: Sweep, pictures: Pictures | None) -> list[str]:
     trials, rows = sweep.trials, sweep.rows()
     settings = sweep.settings
     # A search looks more than once, so it has a level of its own: one claim, not two.
-    answer = answer_of(rows, None if settings.find else settings.max_drop)
+    drop = None if settings.find else settings.max_drop
+    answer = answer_of(rows, drop, settings.fractions)
     sentences = sentences_of(answer, settings)
     if settings.find and settings.max_drop is not None:
         sentences.insert(0, sentence_of(search_of(sweep, rows), settings.max_drop))
+    heading = f"{len(rows)} trials finished"
+    if not settings.find:
+        heading = f"{len(rows)} of {len(trials)} trials finished"
     failures = failures_in(sweep.folder, trials)
     notes = notes_of(sweep, answer)
     write_frontier(
@@ -33,10 +37,12 @@ def report_sweep(sweep: Sweep, pictures: Pictures | None) -> list[str]:
         sentences,
         notes,
         failures,
-        heading=f"{len(rows)}{'' if settings.find else f' of {len(trials)}'} trials finished",
+        heading=heading,
         pictures=pictures,
     )
     lines = [""]
+    if not settings.find and len(rows) < len(trials):
+        lines += [f"{heading}; what follows is about these. Go on with --resume.", ""]
     if answer.cells:
         lines += [text_table(table_of(answer, sweep.settings.price_per_hour)), ""]
     lines += [*sentences, *(f"note: {note}" for note in notes)]

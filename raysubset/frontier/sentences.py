@@ -93,7 +93,7 @@ def _fractions(duels: Sequence[Duel]) -> list[float]:
 
 def _lost_at(duel: Duel) -> str:
     by = f"{_points(-duel.difference.mean)} +- {_points(duel.difference.half)} points"
-    extra = "" if is_on_same_rows(duel.control) else ", which trains on validation labels too"
+    extra = "" if is_on_same_rows(duel.control) else ", which trains on validation labels"
     return f"{row_title(duel.control)} by {by} at {percent_asked(duel.fraction)}{extra}"
 
 
@@ -125,11 +125,13 @@ def _enough(answer: Answer) -> list[str]:
         ]
     found = {row: w.fraction for row, w in decided.items() if w.fraction is not None}
     none = [row_title(row) for row in decided if row not in found]
-    if not found:
-        return [f"No fraction that was run is certified to stay within {drop}."]
-    return [_smallest(found, drop)] + (
-        [f"Not certified at any fraction: {', '.join(none)}."] if none else []
-    )
+    open_ = [row_title(row) for row, within in answer.within.items() if within is None]
+    said = [f"No fraction that was run is certified to stay within {drop}."]
+    if found:
+        said = [_smallest(found, drop)]
+        said += [f"Not certified at any fraction: {', '.join(none)}."] if none else []
+    trials = "not every fraction has 3 finished pairs with full"
+    return said + ([f"Not decided, {trials}: {', '.join(open_)}."] if open_ else [])
 
 
 def _smallest(found: Mapping[str, float], drop: str) -> str:
@@ -154,7 +156,10 @@ def _more(answer: Answer) -> list[str]:
         told.append(f"{seeds} for {row_title(row)} at {percent_asked(stopped[0])}")
     if not told:
         return []
-    return [f"By the spread seen, a decision would take about {'; '.join(told)}."]
+    return [
+        f"By the spread seen, a decision would take about {'; '.join(told)}; begin anew with that "
+        "many, because testing again and again with more raises the 5 % (--find plans for it)."
+    ]
 
 
 def _missing(answer: Answer) -> list[str]:

@@ -73,6 +73,8 @@ class FrontierSettings(Settings):
                 raise ValueError(f"{name} is empty; give at least one, as in {_EXAMPLES[name]}")
             if twice:
                 raise ValueError(f"{name} repeats {', '.join(twice)}; give each once")
+        if "full" in self.strategies:
+            raise ValueError("strategies need not name full: it is the reference and always runs")
         if self.max_drop is not None and self.seeds < MIN_SEEDS:
             raise ValueError(
                 f"seeds={self.seeds} cannot decide whether a drop of {self.max_drop:g} points is "

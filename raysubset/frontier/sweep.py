@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import yaml
@@ -14,11 +14,11 @@ import yaml
 from raysubset.engine import Watch
 from raysubset.errors import RunFolderError, Stopped
 from raysubset.experiment import Experiment, read_yaml
-from raysubset.files import write_json, write_text
+from raysubset.files import take_lock, write_json, write_text
 from raysubset.frontier.plan import Trial, equal_time_trials, seeds_of, trials_of
 from raysubset.frontier.settings import FrontierSettings, settings_of
 from raysubset.frontier.table import TrialRow, rows_in
-from raysubset.frontier.trial import Data, is_finished, note_failure, run_trial
+from raysubset.frontier.trial import Data, is_finished, note_failure, read_object, run_trial
 from raysubset.preparation import Prepared, prepare, with_strategy
 
 FRONTIER, SHARES = "frontier.yaml", "equal_time.json"
@@ -46,10 +46,9 @@ class Sweep:
     @property
     def equal_time(self) -> list[Trial]:
         """Adaptive random at equal time; nothing before the strategy has been timed."""
-        path = self.folder / SHARES
-        if not self.settings.controls or not path.is_file():
+        if not self.settings.controls:
             return []
-        shares = json.loads(path.read_text(encoding="utf-8"))
+        shares = _kept_shares(self.folder)
         known = {f: shares[f"{f:.12g}"] for f in self.settings.fractions if f"{f:.12g}" in shares}
         return equal_time_trials(self.base, self.settings, known)
 
@@ -84,8 +83,9 @@ def check_sweep(sweep: Sweep, data: Data) -> Prepared:
     return first
 
 
-def open_folder(sweep: Sweep, *, resume: bool) -> None:
-    """Make the folder, or take up one of the same experiment.
+@contextmanager
+def open_folder(sweep: Sweep, *, resume: bool) -> Generator[None]:
+    """Make the folder, or take up one of the same experiment, and hold it for this process.
 
     Other fractions, strategies or seeds are more trials of the same frontier; another experiment
     is another frontier.
@@ -94,25 +94,33 @@ def open_folder(sweep: Sweep, *, resume: bool) -> None:
         RunFolderError: a used folder without `resume`, one of another experiment (the difference
             is shown), of something else, or one that cannot be written.
     """
-    folder, stored = sweep.folder, sweep.folder / FRONTIER
     try:
-        if stored.is_file():
-            _check_same(sweep, stored, resume)
-        elif folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir()):
-            raise RunFolderError(
-                f"{folder} is not empty and holds no frontier; choose another --run-dir."
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        values = {
-            "experiment": sweep.base.model_dump(mode="json"),
-            "frontier": sweep.settings.model_dump(mode="json"),
-        }
-        write_text(stored, yaml.safe_dump(values, sort_keys=False))
+        lock = _take_up(sweep, resume)
     except OSError as error:
         raise RunFolderError(
-            f"frontier folder {folder} cannot be written ({error.strerror}); choose another with "
-            "--run-dir."
+            f"frontier folder {sweep.folder} cannot be written ({error.strerror}); choose another "
+            "with --run-dir."
         ) from None
+    with lock:
+        yield
+
+
+def _take_up(sweep: Sweep, resume: bool) -> IO[str]:
+    folder, stored = sweep.folder, sweep.folder / FRONTIER
+    if stored.is_file():
+        _check_same(sweep, stored, resume)
+    elif folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir()):
+        raise RunFolderError(
+            f"{folder} is not empty and holds no frontier; choose another --run-dir."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = take_lock(folder, "frontier folder")
+    values = {
+        "experiment": sweep.base.model_dump(mode="json"),
+        "frontier": sweep.settings.model_dump(mode="json"),
+    }
+    write_text(stored, yaml.safe_dump(values, sort_keys=False))
+    return lock
 
 
 def read_sweep(folder: str | Path) -> Sweep:
@@ -125,6 +133,11 @@ def read_sweep(folder: str | Path) -> Sweep:
     if not (path / FRONTIER).is_file():
         raise RunFolderError(f"{path} holds no frontier (no {FRONTIER}); check the path.")
     values = read_yaml(path / FRONTIER)
+    if {"experiment", "frontier"} - values.keys():
+        raise RunFolderError(
+            f"{path / FRONTIER} is damaged (it lacks the sections experiment and frontier); put it "
+            "back, or start again in another --run-dir."
+        )
     settings = settings_of(values["frontier"])
     return Sweep(folder=path, base=Experiment.of(values["experiment"]), settings=settings)
 
@@ -181,10 +194,18 @@ def selection_shares(rows: Sequence[TrialRow]) -> dict[float, float]:
     return shares
 
 
+def _kept_shares(folder: Path) -> dict[str, float]:
+    """Return what was written down; a damaged file is measured anew."""
+    return {
+        fraction: share
+        for fraction, share in read_object(folder / SHARES).items()
+        if isinstance(share, (int, float)) and share >= 0
+    }
+
+
 def _keep_shares(sweep: Sweep) -> None:
     """Write down what equal time means, once: pairs of later seeds must train as long."""
-    path = sweep.folder / SHARES
-    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    path, known = sweep.folder / SHARES, _kept_shares(sweep.folder)
     measured = selection_shares(rows_in(sweep.folder, sweep.planned))
     new = {f"{fraction:.12g}": share for fraction, share in measured.items()}
     if new.keys() - known.keys():

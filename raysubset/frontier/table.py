@@ -5,18 +5,16 @@ Every figure of a report comes from here, and every figure here from a ledger.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from raysubset.engine import Outcome
 from raysubset.frontier.plan import Role, Trial
-from raysubset.frontier.trial import FAILED, is_finished, trial_folder
+from raysubset.frontier.trial import FAILED, TRIAL, is_finished, read_object, trial_folder
 from raysubset.records import read_table
 
 _READS_VALIDATION = ("glister", "full-validation-compressed", "validation-only")
@@ -94,7 +92,7 @@ def failures_in(folder: Path, trials: Iterable[Trial]) -> dict[str, str]:
     for trial in trials:
         path = trial_folder(folder, trial) / FAILED
         if path.is_file() and not is_finished(folder, trial):
-            failed[trial.name] = str(json.loads(path.read_text(encoding="utf-8"))["error"])
+            failed[trial.name] = str(read_object(path).get("error", f"{path} cannot be read"))
     return failed
 
 
@@ -121,8 +119,8 @@ def chosen_ids(folder: Path, trial: str) -> np.ndarray:
 
 def _row(folder: Path, trial: Trial) -> TrialRow:
     path = trial_folder(folder, trial)
-    result = _read(path / "result.json")
-    told, identity = _read(path / "trial.json"), _read(path / "fingerprint.json")
+    result = read_object(path / "result.json")
+    told, identity = read_object(path / TRIAL), read_object(path / "fingerprint.json")
     outcome = Outcome.of(result)
     accuracies = [np.nan if a is None else float(a) for a in result["test_class_accuracy"]]
     return TrialRow(
@@ -155,7 +153,3 @@ def _uses_validation(trial: Trial) -> bool:
     selection = trial.experiment.selection
     quotas = selection.strategy in ("random", "adaptive-random")
     return selection.strategy in _READS_VALIDATION or (quotas and selection.balance == "validation")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 from raysubset.engine import Outcome, Watch
 from raysubset.errors import RaySubsetError
@@ -18,6 +19,7 @@ from raysubset.local_run import run_local
 from raysubset.preparation import load_data, prepare
 
 TRIALS = "trials"
+RESULT = {*Outcome.__dataclass_fields__, "test_class_accuracy", "test_examples"}
 TRIAL, FAILED = "trial.json", "failed.json"
 
 
@@ -51,18 +53,27 @@ def trial_folder(folder: Path, trial: Trial) -> Path:
 
 
 def is_finished(folder: Path, trial: Trial) -> bool:
-    """Return whether exactly this trial stands finished in the folder."""
+    """Return whether exactly this trial stands finished in the folder, every file of it whole."""
     path = trial_folder(folder, trial)
-    if not (path / "result.json").is_file() or not (path / TRIAL).is_file():
+    result, told = read_object(path / "result.json"), read_object(path / TRIAL)
+    identity = read_object(path / "fingerprint.json")
+    whole = RESULT <= result.keys() and "seconds_start" in told and "parts" in identity
+    if not whole or not any(path.glob("rounds/*/selection.parquet")):
         return False
     try:
         stored = Experiment.of(read_yaml(path / "experiment.yaml"))
-        result = json.loads((path / "result.json").read_text(encoding="utf-8"))
-    except (RaySubsetError, ValueError):
+    except RaySubsetError:
         return False
-    return not stored.differences(trial.experiment) and set(Outcome.__dataclass_fields__) <= set(
-        result
-    )
+    return not stored.differences(trial.experiment)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return a JSON object; {} where there is none, or none that can be read."""
+    try:
+        value: object = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return cast(dict[str, Any], value) if isinstance(value, dict) else {}
 
 
 def run_trial(

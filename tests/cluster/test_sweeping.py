@@ -6,16 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import ray
 
 from raysubset.cluster.sweeping import Places, plan_places, run_with_tune
 from raysubset.errors import RoomError
 from raysubset.experiment import ResourceSettings
 from raysubset.frontier.plan import EQUAL_TIME, Trial
-from raysubset.frontier.sweep import open_folder, run_sweep
+from raysubset.frontier.sweep import run_sweep
 from raysubset.frontier.table import TrialRow, failures_in
 from raysubset.frontier.trial import Data
-from tests.frontier.sweeps import Ended, given, here, sweep
+from tests.frontier.sweeps import Ended, begin, given, here, sweep
 
 LOCAL = Places(mode="local", at_once=2, resources={"CPU": 1.0}, waiting=4)
 MARKED = {"model__name": "tests.cluster.marked:marked"}
@@ -34,11 +33,11 @@ def test_tune_s_trials_are_those_of_one_process_and_a_failed_one_stops_no_other(
     # Two seeds and no decision: what is asked here is who runs, not who wins.
     settings = {"seeds": 2, "max_drop": None, "fractions": "0.3"}
     twin = sweep(tmp_path / "twin", settings=settings, **MARKED)
-    open_folder(twin, resume=False)
+    begin(twin, resume=False)
     run_sweep(twin, here(twin))
 
     own = sweep(tmp_path / "tune", settings=settings, **MARKED)
-    open_folder(own, resume=False)
+    begin(own, resume=False)
     ended: Ended = []
 
     def told(trial: Trial, failure: str | None) -> None:
@@ -52,7 +51,7 @@ def test_tune_s_trials_are_those_of_one_process_and_a_failed_one_stops_no_other(
     assert failures_in(own.folder, own.trials) == failed
     assert len(own.rows()) == len(own.trials) - 1
 
-    open_folder(own, resume=True)
+    begin(own, resume=True)
     run_sweep(own, run_all)
     assert comparable(own.rows()) == comparable(twin.rows())
     assert len(own.rows()) == len(own.trials)
@@ -103,16 +102,17 @@ def test_a_trial_with_more_ranks_starts_a_crew_of_its_own_and_gives_the_same(
     ray_session: None, tmp_path: Path
 ):
     settings = {"seeds": 1, "max_drop": None, "fractions": "0.3", "controls": False}
-    two = {"resources__workers": 2, "resources__scorers": 1}
+    # Two CPUs are what the crews and scorers of other tests leave of this Ray: one trial at a time.
+    two = {"resources__workers": 2, "resources__placement": "crew"}
     twin = sweep(tmp_path / "twin", settings=settings, **two)
-    open_folder(twin, resume=False)
+    begin(twin, resume=False)
     run_sweep(twin, here(twin))
 
     own = sweep(tmp_path / "crews", settings=settings, **two)
-    open_folder(own, resume=False)
+    begin(own, resume=False)
     ended: Ended = []
-    places = plan_places(own.base.resources, ray.cluster_resources(), "auto")
-    assert places.mode == "crew"
+    places = plan_places(own.base.resources, {"CPU": 2}, "auto")
+    assert (places.mode, places.at_once) == ("crew", 1)
     run_sweep(
         own, run_with_tune(own, Data(own.base), places, lambda t, w: ended.append((t.name, w)))
     )

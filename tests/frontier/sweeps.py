@@ -10,7 +10,7 @@ from raysubset.engine import Silence
 from raysubset.experiment import Experiment, nest
 from raysubset.frontier.plan import Trial
 from raysubset.frontier.settings import FrontierSettings
-from raysubset.frontier.sweep import RunTrials, Sweep, run_here
+from raysubset.frontier.sweep import RunTrials, Sweep, open_folder, run_here
 from raysubset.frontier.table import TrialRow
 from raysubset.frontier.trial import Data
 from tests.small_runs import SMALL
@@ -29,6 +29,12 @@ def sweep(folder: Path, *, settings: dict[str, Any] | None = None, **options: An
         base=Experiment.of(nest(SMALL | resources | picks | own)),
         settings=FrontierSettings.model_validate(values),
     )
+
+
+def begin(of: Sweep, *, resume: bool) -> None:
+    """Open a frontier's folder and let go of it again."""
+    with open_folder(of, resume=resume):
+        pass
 
 
 def here(of: Sweep, ended: Ended | None = None) -> RunTrials:

@@ -20,8 +20,8 @@ from raysubset.frontier.finding import (
 )
 from raysubset.frontier.plan import Trial
 from raysubset.frontier.settings import FrontierSettings
-from raysubset.frontier.sweep import Sweep, open_folder
-from tests.frontier.sweeps import Ended, given, here, sweep
+from raysubset.frontier.sweep import Sweep
+from tests.frontier.sweeps import Ended, begin, given, here, sweep
 
 GRID = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7)
 DROP, SPREAD = 0.01, 0.004
@@ -102,7 +102,7 @@ def finding(folder: Path, **settings: object) -> Sweep:
 
 def test_a_search_runs_what_it_asks_for_and_a_finished_one_runs_nothing(tmp_path: Path):
     own = finding(tmp_path / "f")
-    open_folder(own, resume=False)
+    begin(own, resume=False)
     ended: Ended = []
     found = run_search(own, here(own, ended))
     assert found.ask is None
@@ -116,21 +116,21 @@ def test_a_search_runs_what_it_asks_for_and_a_finished_one_runs_nothing(tmp_path
 
 def test_a_search_out_of_runs_goes_on_to_the_same_end_with_more(tmp_path: Path):
     whole, short = finding(tmp_path / "whole"), finding(tmp_path / "short", max_runs=10)
-    open_folder(whole, resume=False)
+    begin(whole, resume=False)
     wanted = run_search(whole, here(whole))
-    open_folder(short, resume=False)
+    begin(short, resume=False)
     found = run_search(short, here(short))
     assert found.ask is not None and len(short.rows()) <= 10
     assert "--max-runs" in sentence_of(found, 5.0)
     more = finding(tmp_path / "short")
-    open_folder(more, resume=True)
+    begin(more, resume=True)
     assert run_search(more, here(more)) == wanted
     assert given(more.rows()) == given(whole.rows())
 
 
 def test_a_failed_trial_leaves_the_search_open(tmp_path: Path):
     own = finding(tmp_path / "f")
-    open_folder(own, resume=False)
+    begin(own, resume=False)
     run_all = here(own)
 
     def but_one(trials: Sequence[Trial]) -> None:

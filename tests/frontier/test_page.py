@@ -11,7 +11,7 @@ from raysubset.errors import RunFolderError
 from raysubset.frontier.answer import answer_of
 from raysubset.frontier.page import write_frontier
 from raysubset.frontier.sentences import sentences_of
-from raysubset.frontier.sweep import open_folder, run_sweep
+from raysubset.frontier.sweep import run_sweep
 from raysubset.frontier.table import TrialRow, from_table
 from raysubset.frontier.text import points, table_of
 from raysubset.records import read_table
@@ -26,7 +26,7 @@ from tests.frontier.rows import (
     trial_row,
     write_trial,
 )
-from tests.frontier.sweeps import here, sweep
+from tests.frontier.sweeps import begin, here, sweep
 from tests.report.page_checks import Page, check_files, check_self_contained
 
 EVIL = "<script>alert(1)</script>|*$5*"
@@ -184,7 +184,7 @@ def test_a_damaged_trial_is_named(rows: list[TrialRow], tmp_path: Path):
 
 def test_a_real_frontier_is_reported_whole(tmp_path: Path):
     small = sweep(tmp_path / "frontier")
-    open_folder(small, resume=False)
+    begin(small, resume=False)
     run_sweep(small, here(small))
     found = small.rows()
     page = write(small.folder, found, settings=small.settings)

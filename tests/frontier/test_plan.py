@@ -110,6 +110,7 @@ def test_all_seeds_get_the_same_epochs_at_equal_time():
         ({"fractions": ","}, "empty"),
         ({"strategies": "glister,glister"}, "repeats glister"),
         ({"strategies": "glistre"}, "glister"),
+        ({"strategies": "glister,full"}, "always runs"),
         ({"seeds": 2}, "at least 3"),
         ({"seeds": 0}, "greater than or equal to 1"),
         ({"max_drop": -1}, "greater than or equal to 0"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from raysubset.errors import ConfigError, RunFolderError, Stopped
 from raysubset.frontier import sweep as sweep_module
 from raysubset.frontier.plan import EQUAL_TIME, Trial
+from raysubset.frontier.report import report_sweep
 from raysubset.frontier.sweep import (
     check_sweep,
     left_of,
@@ -25,14 +28,14 @@ from raysubset.frontier.trial import Data, is_finished, run_trial, trial_folder
 from raysubset.local_run import run_local
 from raysubset.preparation import prepare
 from raysubset.records import read_table, write_table
-from tests.frontier.sweeps import Ended, given, here, sweep
+from tests.frontier.sweeps import Ended, begin, given, here, sweep
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A frontier run to its end."""
     whole = sweep(tmp_path_factory.mktemp("frontier") / "whole")
-    open_folder(whole, resume=False)
+    begin(whole, resume=False)
     run_sweep(whole, here(whole))
     return whole
 
@@ -61,7 +64,7 @@ def test_a_trial_is_the_run_that_a_person_would_start_with_its_options(
 
 def test_a_finished_frontier_runs_nothing_again(finished: Any):
     ended: Ended = []
-    open_folder(finished, resume=True)
+    begin(finished, resume=True)
     run_sweep(finished, here(finished, ended))
     assert ended == []
 
@@ -83,7 +86,7 @@ def test_equal_time_is_as_long_as_the_strategy_was_measured_to_need(finished: An
 
 def test_a_stopped_sweep_goes_on_and_gives_the_same(finished: Any, tmp_path: Path):
     own = sweep(tmp_path / "stopped")
-    open_folder(own, resume=False)
+    begin(own, resume=False)
     ended: Ended = []
     run_all = here(own, ended)
 
@@ -96,7 +99,7 @@ def test_a_stopped_sweep_goes_on_and_gives_the_same(finished: Any, tmp_path: Pat
     assert len(own.rows()) == 5
     # what equal time means is measured once; here it is given, so that both are the same
     (own.folder / "equal_time.json").write_text((finished.folder / "equal_time.json").read_text())
-    open_folder(own, resume=True)
+    begin(own, resume=True)
     run_sweep(own, run_all)
     assert given(own.rows()) == given(finished.rows())
     assert len(ended) == len(set(ended)) == len(own.trials)
@@ -133,7 +136,7 @@ def test_a_failed_trial_stops_no_other_is_told_and_runs_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     own = sweep(tmp_path / "failing")
-    open_folder(own, resume=False)
+    begin(own, resume=False)
     lost = own.planned[3]
     real = run_trial
 
@@ -156,10 +159,10 @@ def test_a_failed_trial_stops_no_other_is_told_and_runs_again(
 
 def test_more_seeds_and_fractions_are_more_trials_of_the_same_frontier(tmp_path: Path):
     first = sweep(tmp_path / "f", settings={"fractions": "0.2"})
-    open_folder(first, resume=False)
+    begin(first, resume=False)
     run_sweep(first, here(first))
     more = sweep(tmp_path / "f", settings={"fractions": "0.2,0.5", "seeds": 4})
-    open_folder(more, resume=True)
+    begin(more, resume=True)
     kept = {t.name for t in more.trials} - {t.name for t in left_of(more, more.trials)}
     assert kept == {t.name for t in first.trials}
 
@@ -169,15 +172,15 @@ def test_another_experiment_is_another_frontier(finished: Any, change: dict[str,
     name = next(iter(change)).replace("__", ".")
     other = sweep(finished.folder, **change)
     with pytest.raises(RunFolderError, match=rf"another frontier[^:]*:\n  {name}: "):
-        open_folder(other, resume=True)
+        begin(other, resume=True)
     with pytest.raises(RunFolderError, match="add --resume"):
-        open_folder(sweep(finished.folder), resume=False)
+        begin(sweep(finished.folder), resume=False)
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path):
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(RunFolderError, match="holds no frontier"):
-        open_folder(sweep(tmp_path), resume=False)
+        begin(sweep(tmp_path), resume=False)
     with pytest.raises(RunFolderError, match="holds no frontier"):
         read_sweep(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
@@ -206,3 +209,72 @@ def test_a_limit_draws_its_rows_by_the_trial_s_own_seed():
     data = Data(sweep(Path("/nowhere")).base)
     assert data.seed_of(7) == 7
     assert Data(sweep(Path("/nowhere"), data__limit=None).base).seed_of(7) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("result.json", "{"),
+        ("result.json", "null"),
+        ("trial.json", "{"),
+        ("trial.json", "[]"),
+        ("fingerprint.json", None),
+        ("fingerprint.json", "{}"),
+        ("experiment.yaml", "a: ["),
+        ("rounds", None),
+    ],
+)
+def test_a_damaged_trial_is_not_finished_and_no_other_is_lost(
+    finished: Any, tmp_path: Path, name: str, text: str | None
+):
+    own = replace(finished, folder=tmp_path / "copy")
+    shutil.copytree(finished.folder, own.folder)
+    lost = own.planned[1]
+    path = trial_folder(own.folder, lost) / name
+    if text is not None:
+        path.write_text(text)
+    elif path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    assert [t.name for t in left_of(own, own.trials)] == [lost.name]
+    assert len(own.rows()) == len(own.trials) - 1
+    told = report_sweep(own, None)
+    assert any(f"{len(own.trials) - 1} of {len(own.trials)} trials" in line for line in told)
+
+
+def test_a_trial_whose_result_is_damaged_is_run_again(finished: Any, tmp_path: Path):
+    own = replace(finished, folder=tmp_path / "copy")
+    shutil.copytree(finished.folder, own.folder)
+    (trial_folder(own.folder, own.planned[1]) / "result.json").write_text("{")
+    run_sweep(own, here(own))
+    assert given(own.rows()) == given(finished.rows())
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"0.2": "x", "0.5": null}'])
+def test_a_damaged_note_of_equal_time_is_measured_anew(finished: Any, tmp_path: Path, text: str):
+    own = replace(finished, folder=tmp_path / "copy")
+    shutil.copytree(finished.folder, own.folder)
+    (own.folder / "equal_time.json").write_text(text)
+    assert own.equal_time == []
+    run_sweep(own, here(own))
+    assert json.loads((own.folder / "equal_time.json").read_text()).keys() == {"0.2", "0.5"}
+    assert left_of(own, own.trials) == []
+
+
+def test_a_damaged_plan_and_a_folder_in_use_are_told_in_a_sentence(tmp_path: Path):
+    own = sweep(tmp_path / "f")
+    with open_folder(own, resume=False):
+        with (
+            pytest.raises(RunFolderError, match="is in use by process"),
+            open_folder(own, resume=True),
+        ):
+            pass
+    (own.folder / "frontier.yaml").write_text("a: 1")
+    with pytest.raises(RunFolderError, match="is damaged"):
+        read_sweep(own.folder)
+    (own.folder / "trials").mkdir()
+    failed = trial_folder(own.folder, own.planned[0])
+    failed.mkdir()
+    (failed / "failed.json").write_text("{")
+    assert "cannot be read" in failures_in(own.folder, own.trials)[own.planned[0].name]
