@@ -97,6 +97,7 @@ class Outcome:
         visits: example visits in training.
         distinct: distinct ids trained on.
         validation_accuracy: after the last round.
+        tuning_accuracy: after the last round; None without a tuning part.
         test_accuracy: after the last round; the test part is read here and nowhere else.
         test_macro_f1: mean of the classes' F1 on the test part.
         seconds_scoring: forward passes over pool and validation for selection.
@@ -118,6 +119,7 @@ class Outcome:
     visits: int
     distinct: int
     validation_accuracy: float
+    tuning_accuracy: float | None
     test_accuracy: float
     test_macro_f1: float
     seconds_scoring: float
@@ -166,6 +168,8 @@ def run(
         _refuse_divergence(fit)
         seen = _after(seen, fit.traces)
         metrics = _metrics(phase, selection, fit, fit_s)
+        if int(ledger.identity["parts"]["tuning"]):
+            metrics |= _on_tuning(trainer, metrics)
         ledger.append(_round(phase, selection, fit, metrics, seen), fit.saved)
         watch.round_done(phase, selection, metrics)
         logger.info("round %d: %s", phase.round, metrics)
@@ -210,6 +214,18 @@ def _metrics(phase: Phase, selection: Selection, fit: Fit, fit_s: float) -> dict
         **fit.metrics,
         "seconds_handover": handover,
     }
+
+
+def _on_tuning(trainer: Trainer, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tuning part's accuracy and loss: what may decide while a run goes on.
+
+    Validation may not: a strategy's score is never read on the part that drove its choice.
+    """
+    start = perf_counter()
+    found = trainer.evaluate("tuning")
+    seconds = float(metrics.get("seconds_evaluation", 0.0)) + perf_counter() - start
+    told = {f"tuning_{name}": found[name] for name in ("accuracy", "loss", "examples")}
+    return {**told, "seconds_evaluation": seconds}
 
 
 def _after(seen: Observations, traces: list[EpochTrace]) -> Observations:
@@ -271,6 +287,7 @@ def _outcome(
         visits=visits,
         distinct=distinct_ids(ledger),
         validation_accuracy=rounds[-1]["validation_accuracy"],
+        tuning_accuracy=rounds[-1].get("tuning_accuracy"),
         test_accuracy=test["accuracy"],
         test_macro_f1=test["macro_f1"],
         seconds_scoring=second["scoring"],

@@ -17,6 +17,7 @@ _VALUES: dict[str, Any] = {
     "visits": 7740,
     "distinct": 510,
     "validation_accuracy": 0.986,
+    "tuning_accuracy": None,
     "test_accuracy": 0.9749,
     "test_macro_f1": 0.9749,
     "seconds_scoring": 0.25,
