@@ -15,6 +15,7 @@ import pyarrow.csv as pa_csv
 from raysubset.chain import MANIFEST
 from raysubset.errors import ConfigError, RunFolderError
 from raysubset.records import read_history, read_table, write_table
+from raysubset.schedule import PROXY
 
 Format = Literal["txt", "csv", "json", "parquet"]
 
@@ -145,6 +146,8 @@ def _choices(path: Path, number: int, id_: int) -> list[Choice]:
         for entry in read_history(path)
         if entry["kind"] == "round" and entry["round"] == number
     )
+    if line["strategy"] == PROXY:
+        return []  # it saw the whole pool to be able to choose
     return [
         Choice(
             round=number,

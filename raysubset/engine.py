@@ -26,8 +26,8 @@ from raysubset.learn.local import Fit
 from raysubset.learn.scoring import PartName
 from raysubset.learn.weights import Weights
 from raysubset.ledger import Ledger, Round
-from raysubset.records import read_table
-from raysubset.schedule import Phase
+from raysubset.records import chosen_paths, read_table
+from raysubset.schedule import KEPT, PROXY, Phase
 from raysubset.strategies.selection import Selection
 
 logger = logging.getLogger(__name__)
@@ -92,15 +92,16 @@ class Outcome:
         seed: as asked for.
         budget: ids an epoch visits while the strategy selects.
         num_pool: N after filters.
-        epochs: passes over a subset (or the pool).
+        epochs: passes over a subset (or the pool); a proxy's are not among them.
         selections: how many rounds scored the pool.
-        visits: example visits in training.
-        distinct: distinct ids trained on.
+        visits: example visits in training, a proxy's not among them.
+        distinct: distinct ids trained on, a proxy's not among them.
         validation_accuracy: after the last round.
         tuning_accuracy: after the last round; None without a tuning part.
         test_accuracy: after the last round; the test part is read here and nowhere else.
         test_macro_f1: mean of the classes' F1 on the test part.
-        seconds_scoring: forward passes over pool and validation for selection.
+        seconds_scoring: forward passes over pool and validation for selection, and a proxy's
+            training.
         seconds_greedy: choosing.
         seconds_training: training steps.
         seconds_other: hand-over and waiting for checkpoints; evaluation is in none of these.
@@ -154,7 +155,7 @@ def run(
     for phase in phases[ledger.done :]:
         watch.round_started(phase, len(phases))
         try:
-            selection = pool.select(phase, weights)
+            selection = _selection(pool, phase, weights, ledger)
         except Stopped:
             ledger.settle()  # the round before is whole, whatever becomes of this one
             raise
@@ -162,7 +163,7 @@ def run(
         if weights is not None and ledger.weights is not None:
             weights = replace(weights, checkpoint=ledger.weights.checkpoint)
         start = perf_counter()
-        fit = trainer.fit(selection, phase, weights)
+        fit = trainer.fit(selection, phase, None if phase.fresh else weights)
         fit_s = perf_counter() - start
         weights = fit.weights
         _refuse_divergence(fit)
@@ -175,6 +176,14 @@ def run(
         logger.info("round %d: %s", phase.round, metrics)
     ledger.settle()
     return _finish(experiment, phases, trainer, ledger)
+
+
+def _selection(pool: Pool, phase: Phase, weights: Weights | None, ledger: Ledger) -> Selection:
+    """Return the choice of a phase: a new one, or for good the one that was made."""
+    if phase.strategy != KEPT:
+        return pool.select(phase, weights)
+    ledger.settle()
+    return ledger.chosen(phase)
 
 
 def _finish(
@@ -268,21 +277,25 @@ def _outcome(
         stage: sum(line.get(f"seconds_{stage}") or 0.0 for line in rounds)
         for stage in ("scoring", "greedy", "training", "handover", "checkpoint_wait")
     }
+    proxy_s = sum(r["seconds_training"] for r in rounds if r["strategy"] == PROXY)
+    second["training"] -= proxy_s
+    second["scoring"] += proxy_s
     other = second["handover"] + second["checkpoint_wait"]
     spent = second["scoring"] + second["greedy"] + second["training"] + other
-    num_pool, visits = int(ledger.identity["pool"]), phases[-1].total_visits
-    selection = experiment.selection
-    full_s = second["training"] / visits * num_pool * experiment.training.epochs
+    own = [phase for phase in phases if phase.strategy != PROXY]
+    num_pool, visits = int(ledger.identity["pool"]), sum(phase.visits for phase in own)
+    selection, epochs = experiment.selection, experiment.training.epochs
+    full_s = second["training"] / visits * num_pool * epochs
     scored = sum(1 for line in rounds if line.get("examples_scored"))
-    share = visits / (num_pool * experiment.training.epochs)
-    forward = 1 / (3 * selection.select_every) if scored else 0.0
+    share = phases[-1].total_visits / (num_pool * epochs)
+    forward = 1 / (3 * _apart(experiment)) if scored else 0.0
     return Outcome(
         strategy=selection.strategy,
         fraction=selection.fraction,
         seed=experiment.seed,
         budget=phases[-1].budget,
         num_pool=num_pool,
-        epochs=phases[-1].epochs.stop,
+        epochs=sum(len(phase.epochs) for phase in own),
         selections=scored,
         visits=visits,
         distinct=distinct_ids(ledger),
@@ -299,9 +312,15 @@ def _outcome(
     )
 
 
+def _apart(experiment: Experiment) -> int:
+    """Return the epochs between two selections; goal smaller selects once."""
+    once = experiment.selection.goal == "smaller"
+    return experiment.training.epochs if once else experiment.selection.select_every
+
+
 def distinct_ids(ledger: Ledger) -> int:
     """Return how many distinct ids the run trained on."""
     seen: np.ndarray = np.zeros(0, dtype=np.int64)
-    for path in sorted(ledger.rounds.glob("*/selection.parquet")):
+    for path in chosen_paths(ledger.path):
         seen = np.union1d(seen, read_table(path)["id"].to_numpy())
     return len(seen)

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from raysubset.errors import ConfigError
 from raysubset.learn.settings import DataSettings, ModelSettings, Settings, TrainingSettings
@@ -26,7 +33,10 @@ StrategyName = Literal[
     "full-compressed",
     "full-validation-compressed",
     "validation-only",
+    "random-validation",
 ]
+WHOLE_POOL = ("adaptive-random", "full-compressed", "full-validation-compressed")
+"""What sees more than K ids, which `selection.goal=smaller` rules out."""
 
 
 def _fraction(value: object) -> object:
@@ -95,7 +105,16 @@ class SelectionSettings(Settings):
 
     strategy: StrategyName = "glister"
     """glister; controls: adaptive-random, random, full, full-compressed (full at equal compute),
-    full-validation-compressed (pool and validation rows, as many visits), validation-only."""
+    full-validation-compressed (pool and validation rows, as many visits), validation-only,
+    random-validation (a random subset and the validation rows, as many visits)."""
+
+    goal: Literal["faster", "smaller"] = "faster"
+    """faster: every epoch visits the fraction, the pool stays (saves compute; papers: adaptive).
+    smaller: keep one fraction, delete the rest, train from scratch (saves storage and labels;
+    papers: static)."""
+
+    proxy_epochs: Annotated[int, Field(ge=1)] = 10
+    """Goal smaller: epochs over the whole pool of the proxy, the model that the choice reads."""
 
     fraction: Annotated[float, BeforeValidator(_fraction), Field(gt=0, le=1)] = 0.1
     """The share of the pool that an epoch visits."""
@@ -119,6 +138,21 @@ class SelectionSettings(Settings):
     """Examples per scoring call."""
 
     glister: GlisterSettings = GlisterSettings()
+
+    @model_validator(mode="after")
+    def _refuse_mixed_goals(self) -> SelectionSettings:
+        """Refuse what would see more than the ids that goal smaller keeps."""
+        if self.goal == "smaller" and self.strategy in WHOLE_POOL:
+            raise ValueError(
+                f"goal=smaller keeps {self.fraction:g} of the pool and deletes the rest, and "
+                f"strategy {self.strategy} visits all of it; use random, or goal=faster"
+            )
+        if self.goal == "smaller" and self.warm_start:
+            raise ValueError(
+                f"goal=smaller trains from scratch, so warm_start={self.warm_start:g} would be "
+                "thrown away; set it to 0 (proxy_epochs trains the model that chooses)"
+            )
+        return self
 
 
 class ResourceSettings(Settings):

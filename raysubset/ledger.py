@@ -35,6 +35,7 @@ from raysubset.records import (
     history_lines,
     read_history,
     read_observations,
+    read_selection,
     write_observations,
     write_selection,
     write_table,
@@ -174,6 +175,15 @@ class Ledger:
         if self.done == 0:
             return Observations.none(num_pool)
         return read_observations(self._folder(self.done - 1) / OBSERVATIONS)
+
+    def chosen(self, phase: Phase) -> Selection:
+        """Return the choice of the last committed round, for a phase that goes on with it."""
+        return read_selection(
+            self._folder(self.done - 1) / "selection.parquet",
+            num_pool=int(self.identity["pool"]),
+            num_classes=int(self.identity["parts"]["classes"]),
+            round_=phase.round,
+        )
 
     @property
     def result(self) -> dict[str, Any] | None:

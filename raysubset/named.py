@@ -69,7 +69,7 @@ def strategy_of(name: str, selection: SelectionSettings) -> Strategy:
     from raysubset.strategies.glister import Glister
     from raysubset.strategies.uniform import AdaptiveRandom, Random
 
-    if name == "full":
+    if name in ("full", "proxy"):
         return Full()
     if name == "random":
         return Random(balance=selection.balance)

@@ -8,28 +8,32 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from raysubset.core.budget import budget_of
 from raysubset.core.filters import Verdict
 from raysubset.errors import ConfigError, RunFolderError
 from raysubset.experiment import Experiment
-from raysubset.learn.choosing import Chooser, filter_pool
+from raysubset.learn.choosing import Choice, Chooser, filter_pool
 from raysubset.learn.data import Dataset
 from raysubset.learn.models import has_batch_norm, resolved_name
 from raysubset.learn.parts import overlap_notes, trained_on_validation
 from raysubset.learn.problem import Problem, make_problem
+from raysubset.learn.scoring import RowRange
 from raysubset.learn.sources import Sources, load_sources
 from raysubset.ledger import Ledger
 from raysubset.named import filters_of, strategy_of
-from raysubset.schedule import Phase, plan
+from raysubset.schedule import KEPT, Phase, plan
+from raysubset.strategies.selection import Selection
 
-ON_VALIDATION = ("full-validation-compressed", "validation-only")
+ON_VALIDATION = ("full-validation-compressed", "validation-only", "random-validation")
 MANY_LOOKS = 50_000_000  # from here on a selection takes tens of seconds on a CPU core
 PACKAGES = ("raysubset", "ray", "torch", "torchvision", "numpy", "pyarrow", "scikit-learn")
 
@@ -100,15 +104,8 @@ def with_strategy(experiment: Experiment, problem: Problem, verdict: Verdict) ->
     num_rows = int(verdict.keep_N.sum())
     phases = plan(experiment, num_pool, num_rows)
     model = _check_model_and_budget(experiment, problem, phases)
-    names = {phase.strategy for phase in phases}
-    chooser = Chooser(
-        problem.parts,
-        {name: strategy_of(name, experiment.selection) for name in names},
-        verdict,
-        candidates=experiment.selection.candidates,
-        batch_size=experiment.selection.batch_size,
-        seed=experiment.seed,
-    )
+    names = {phase.strategy for phase in phases} - {KEPT}
+    chooser = _chooser(experiment, problem, verdict, names)
     identity = {
         "data": problem.parts.fingerprint,
         "name": problem.parts.pool.name,
@@ -138,9 +135,45 @@ def _on_own_rows(
     if strategy not in ON_VALIDATION:
         return problem, verdict
     keep_N, alone = verdict.keep_N.numpy(), strategy == "validation-only"
+    if strategy == "random-validation":
+        keep_N = np.isin(problem.parts.pool.id_N, _random_ids(experiment, problem, verdict))
     parts = trained_on_validation(problem.parts, keep_N, alone=alone)
     # The pool's normalisation stays: it is part of the model, the same in every control.
     return replace(problem, parts=parts), filter_pool(parts.pool, ())
+
+
+def _random_ids(experiment: Experiment, problem: Problem, verdict: Verdict) -> np.ndarray:
+    """Return the ids that strategy random takes, for a control that adds others to them."""
+    pool = int(verdict.keep_N.sum())
+    budget = budget_of(experiment.selection.fraction, pool)
+    phase = Phase(
+        round=0,
+        strategy="random",
+        budget=budget,
+        epochs=range(1),
+        visits_before=0,
+        total_visits=budget,
+    )
+    return _chooser(experiment, problem, verdict, {"random"}).select(phase, _never).ids
+
+
+def _never(ranges: Sequence[RowRange], choice: Choice) -> tuple[Selection, float]:
+    raise AssertionError("a random choice scores nothing")
+
+
+def _chooser(
+    experiment: Experiment, problem: Problem, verdict: Verdict, names: Iterable[str]
+) -> Chooser:
+    """Return what turns phases of these strategies into selections."""
+    selection = experiment.selection
+    return Chooser(
+        problem.parts,
+        {name: strategy_of(name, selection) for name in names},
+        verdict,
+        candidates=selection.candidates,
+        batch_size=selection.batch_size,
+        seed=experiment.seed,
+    )
 
 
 def for_strategy(prepared: Prepared, strategy: str) -> Prepared:

@@ -14,8 +14,10 @@ import pyarrow.parquet as pq
 from raysubset.core.observations import Observations
 from raysubset.errors import RunFolderError
 from raysubset.files import finite, write_atomically
-from raysubset.schedule import Phase
+from raysubset.schedule import PROXY, Phase
 from raysubset.strategies.selection import Selection
+
+_NOTHING_DONE = ("seconds_scoring", "seconds_greedy", "seconds_handover", "examples_scored")
 
 
 def write_selection(path: Path, selection: Selection, phase: Phase) -> None:
@@ -34,6 +36,48 @@ def write_selection(path: Path, selection: Selection, phase: Phase) -> None:
         }
     )
     write_table(path, table)
+
+
+def read_selection(path: Path, *, num_pool: int, num_classes: int, round_: int) -> Selection:
+    """Return a round's choice as another round goes on with it: nothing is scored again.
+
+    Args:
+        path: selection.parquet.
+        num_pool: N, of what was chosen.
+        num_classes: C.
+        round_: the round that goes on with it.
+    """
+    table = read_table(path)
+    ids, slices = table["id"].to_numpy(), len(np.unique(table["epoch"].to_numpy()))
+    weights = table["weight"].to_numpy()
+    return Selection(
+        ids=ids.astype(np.int64),
+        gains=table["gain"].to_numpy().astype(np.float32),
+        weights=None if np.all(weights == 1) else weights.astype(np.float32),
+        labels=table["label"].to_numpy().astype(np.int64),
+        num_pool=num_pool,
+        num_classes=num_classes,
+        fraction=len(ids) / slices / num_pool,
+        round=round_,
+        epochs=slices,
+        facts={name: 0.0 for name in _NOTHING_DONE},
+    )
+
+
+def chosen_paths(run: Path) -> list[Path]:
+    """Return the selections of a run's rounds in order, but for those that trained a proxy.
+
+    A proxy visits the whole pool to be able to choose; its ids are no choice.
+    """
+    paths = sorted(run.glob("rounds/*/selection.parquet"))
+    return [path for path in paths if _strategy_of(path.parent) != PROXY]
+
+
+def _strategy_of(round_: Path) -> str | None:
+    try:
+        return json.loads((round_ / "metrics.json").read_text(encoding="utf-8")).get("strategy")
+    except (OSError, ValueError, AttributeError):
+        return None  # not committed, or damaged: the manifests are the judge of that
 
 
 def write_table(path: Path, table: pa.Table) -> None:

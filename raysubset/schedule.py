@@ -7,6 +7,7 @@ Every strategy of one experiment visits exactly the same number of examples (K *
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from raysubset.core.budget import budget_of
 from raysubset.errors import ConfigError
@@ -24,6 +25,8 @@ class Phase:
         epochs: the run's epoch numbers, consecutive over phases.
         visits_before: example visits of the phases before it.
         total_visits: example visits of the whole run.
+        lr_span: [from, to) of the visits that its learning-rate schedule spans; None for all.
+        fresh: it trains from the initial weights, not from those that selected.
     """
 
     round: int
@@ -32,6 +35,8 @@ class Phase:
     epochs: range
     visits_before: int
     total_visits: int
+    lr_span: tuple[int, int] | None = None
+    fresh: bool = False
 
     @property
     def visits(self) -> int:
@@ -47,9 +52,18 @@ class _Stretch:
     budget: int
     epochs: int
     every: int
+    fresh: bool = False
 
 
-WHOLE_AT_EQUAL_COMPUTE = ("full-compressed", "full-validation-compressed", "validation-only")
+PROXY, KEPT = "proxy", "kept"
+"""Goal smaller: the rounds that train the model which chooses, and those that go on with a choice
+made in an earlier round."""
+WHOLE_AT_EQUAL_COMPUTE = (
+    "full-compressed",
+    "full-validation-compressed",
+    "validation-only",
+    "random-validation",
+)
 """Controls that visit all of their rows, K * E times in total."""
 
 
@@ -69,6 +83,8 @@ def plan(experiment: Experiment, num_pool: int, num_rows: int | None = None) -> 
     elif selection.strategy in WHOLE_AT_EQUAL_COMPUTE:
         rows = num_pool if num_rows is None else num_rows
         stretches = _full_visits(budget * epochs, rows, every * budget, _least(experiment))
+    elif selection.strategy == "glister" and selection.goal == "smaller":
+        stretches = _glister_once(experiment, budget, num_pool, every)
     elif selection.strategy == "glister":
         stretches = _glister(experiment, budget, num_pool, every)
     else:
@@ -100,6 +116,22 @@ def _glister(experiment: Experiment, budget: int, num_pool: int, every: int) -> 
     return first + rest
 
 
+def _glister_once(experiment: Experiment, budget: int, num_pool: int, every: int) -> list[_Stretch]:
+    """A proxy over the whole pool, one selection at its weights, then training from scratch.
+
+    The static protocol of DeepCore (Guo et al., "DeepCore: A comprehensive library for coreset
+    selection in deep learning", DEXA 2022): selection.proxy_epochs, then training.epochs.
+    """
+    epochs, proxy = experiment.training.epochs, experiment.selection.proxy_epochs
+    if budget == num_pool:
+        return [_Stretch("glister", budget, epochs, every)]  # every id: nothing is to be chosen
+    return [
+        _Stretch(PROXY, num_pool, proxy, every),
+        _Stretch("glister", budget, every, every, fresh=True),
+        *([_Stretch(KEPT, budget, epochs - every, every)] if epochs > every else []),
+    ]
+
+
 def _full_visits(visits: int, num_pool: int, visits_per_phase: int, least: int) -> list[_Stretch]:
     """Full-pool epochs for exactly this many visits; a last, partial epoch is a random subset.
 
@@ -124,7 +156,7 @@ def _cut(stretches: list[_Stretch]) -> tuple[Phase, ...]:
     total = sum(s.budget * s.epochs for s in stretches)
     phases: list[Phase] = []
     epoch = visits = 0
-    for stretch in stretches:
+    for stretch, span in zip(stretches, _lr_spans(stretches), strict=True):
         end = epoch + stretch.epochs
         while epoch < end:
             stop = min(end, epoch + stretch.every)
@@ -135,7 +167,22 @@ def _cut(stretches: list[_Stretch]) -> tuple[Phase, ...]:
                 epochs=range(epoch, stop),
                 visits_before=visits,
                 total_visits=total,
+                lr_span=span,
+                fresh=stretch.fresh and visits == span[0],
             )
             phases.append(phase)
             epoch, visits = stop, visits + phase.visits
     return tuple(phases)
+
+
+def _lr_spans(stretches: list[_Stretch]) -> list[tuple[int, int]]:
+    """Return the visits that each stretch's learning-rate schedule spans; fresh ones begin one."""
+    starts = [0]
+    for stretch in stretches:
+        starts.append(starts[-1] + stretch.budget * stretch.epochs)
+    fresh = [i for i, stretch in enumerate(stretches) if stretch.fresh and i]
+    bounds = [0, *(starts[i] for i in fresh), starts[-1]]
+    return [
+        next((a, b) for a, b in pairwise(bounds) if a <= start < b)
+        for start in starts[: len(stretches)]
+    ]

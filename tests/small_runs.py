@@ -34,6 +34,7 @@ BLOCKS: dict[str, Any] = {"selection__glister__picks": "blocks(3)"}
 RUNS: dict[str, dict[str, Any]] = {
     "glister": BLOCKS,
     "warm": {**BLOCKS, "selection__warm_start": 0.5, "resources__keep_checkpoints": 1},
+    "smaller": BLOCKS | {"selection__goal": "smaller", "selection__proxy_epochs": 2},
     "adaptive": {"selection__strategy": "adaptive-random", "model__name": "convnet"},
     "noisy": BLOCKS | {"selection__candidates": 2.0, "model__name": "tests.learn.ranks:noisy"},
 }

@@ -87,6 +87,7 @@ CHOICES = {
         "full-compressed",
         "full-validation-compressed",
         "validation-only",
+        "random-validation",
     ],
     "selection.balance": ["validation", "pool", "equal", "none"],
     "selection.filters": [(), ("duplicates",)],

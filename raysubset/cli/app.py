@@ -16,7 +16,15 @@ from raysubset.errors import RaySubsetError
 from raysubset.experiment import did_you_mean, options, sentences
 
 OWN = ("data", "strategy", "fraction", "epochs", "run-dir", "resume", "local")
-OF_FRONTIER = ("fractions", "strategies", "seeds", "max-drop", "no-controls", "price-per-hour")
+OF_FRONTIER = (
+    "goal",
+    "fractions",
+    "strategies",
+    "seeds",
+    "max-drop",
+    "no-controls",
+    "price-per-hour",
+)
 
 app = App(
     name="raysubset",

@@ -40,6 +40,13 @@ def frontier(
     seeds: Annotated[
         int | None, Parameter(help="Runs of each (default 5); 3 are needed to decide.")
     ] = None,
+    goal: Annotated[
+        Literal["faster", "smaller"] | None,
+        Parameter(
+            help="faster (default): every epoch visits the fraction; smaller: keep the fraction, "
+            "delete the rest, train from scratch."
+        ),
+    ] = None,
     max_drop: Annotated[
         str | None, Parameter(help="Accuracy points below full to live with (1.0), or none.")
     ] = None,
@@ -72,7 +79,7 @@ def frontier(
         "max_runs": max_runs,
         "price_per_hour": price_per_hour,
     }
-    sweep = _sweep(file, experiment, given, run_dir, resume)
+    sweep = _sweep(file, _with_goal(experiment, goal), given, run_dir, resume)
     return run_frontier(sweep, trial_mode, resume=resume, local=local)
 
 
@@ -146,6 +153,15 @@ def _sweep(
     name = base.data.path or base.data.format
     folder = Path(run_dir).absolute() if run_dir else new_folder(Path(name).name, "frontier")
     return Sweep(folder=folder, base=base, settings=settings)
+
+
+def _with_goal(experiment: Experiment | None, goal: str | None) -> Experiment | None:
+    """Return the options given, with what a fraction means: it stands in the experiment."""
+    if goal is None:
+        return experiment
+    own = {} if experiment is None else experiment.model_dump(mode="json", exclude_unset=True)
+    selection = {**own.get("selection", {}), "goal": goal}
+    return Experiment.of({**own, "selection": selection})
 
 
 def _refuse_single(experiment: Experiment | None) -> None:

@@ -13,6 +13,7 @@ from raysubset.local_run import run_local
 from raysubset.preparation import ON_VALIDATION, Prepared, check_folder, for_strategy
 
 CONTROLS = ("adaptive-random", "full-compressed")
+STATIC_CONTROLS = ("random",)
 RunOne = Callable[[Prepared, Path, bool, Watch], Outcome]
 
 
@@ -28,7 +29,9 @@ def plan_comparison(prepared: Prepared) -> list[Prepared]:
             f"--strategy {asked} trains on other rows than its controls, and a comparison is on "
             "the same rows; `raysubset run` runs it alone, `raysubset frontier` beside others."
         )
-    names = [asked, *(name for name in CONTROLS if name != asked)]
+    smaller = prepared.experiment.selection.goal == "smaller"
+    controls = STATIC_CONTROLS if smaller else CONTROLS
+    names = [asked, *(name for name in controls if name != asked)]
     return [for_strategy(prepared, name) for name in names]
 
 

@@ -13,7 +13,14 @@ import numpy as np
 from raysubset.evidence.decision import SmallestWithin, smallest_within
 from raysubset.evidence.intervals import Interval, Word, mean_interval, paired_interval, word_of
 from raysubset.evidence.power import more_seeds
-from raysubset.frontier.plan import EQUAL_TIME, FULL, SAME_ROWS_CONTROLS, VALIDATION_CONTROLS, Role
+from raysubset.frontier.plan import (
+    EQUAL_TIME,
+    FULL,
+    SAME_ROWS_CONTROLS,
+    VALIDATION_CONTROLS,
+    Goal,
+    Role,
+)
 from raysubset.frontier.settings import MIN_SEEDS
 from raysubset.frontier.table import TrialRow
 
@@ -124,6 +131,7 @@ def answer_of(
     rows: Sequence[TrialRow],
     max_drop_points: float | None,
     fractions: Collection[float] | None = None,
+    goal: Goal = "faster",
 ) -> Answer:
     """Return what the finished trials say.
 
@@ -132,6 +140,7 @@ def answer_of(
         max_drop_points: accuracy points below full that may be lost; None for no decision.
         fractions: what was asked for. A row is decided when all of them are there: tests go from
             the largest down, and one that is missing must not be skipped. None: what is there.
+        goal: what a fraction means; it decides which rows are controls whoever asks about them.
     """
     full = [row for row in rows if row.row == FULL]
     by_cell: dict[tuple[str, float], list[TrialRow]] = {}
@@ -151,7 +160,7 @@ def answer_of(
             row: _within(row, by_cell, full, max_drop, fractions) for row in _decidable(ordered)
         },
         more=_more(by_cell, full, max_drop),
-        duels=_duels(by_cell),
+        duels=_duels(by_cell, (*SAME_ROWS_CONTROLS[goal], *VALIDATION_CONTROLS[goal])),
     )
 
 
@@ -240,18 +249,18 @@ def _more(
     return found
 
 
-def _duels(by_cell: _ByCell) -> tuple[Duel, ...]:
+def _duels(by_cell: _ByCell, controls: Sequence[str]) -> tuple[Duel, ...]:
     duels: list[Duel] = []
     for (strategy, fraction), own in by_cell.items():
         if own[0].role != "strategy":
             continue
         for (control, at), others in by_cell.items():
-            if at == fraction and _is_rival(own, others):
+            if at == fraction and _is_rival(own, others, controls):
                 duels += _duel(strategy, control, fraction, _paired(own, others))
     return tuple(sorted(duels, key=lambda d: (d.strategy, d.fraction)))
 
 
-def _is_rival(own: Sequence[TrialRow], others: Sequence[TrialRow]) -> bool:
+def _is_rival(own: Sequence[TrialRow], others: Sequence[TrialRow], controls: Sequence[str]) -> bool:
     """Return whether the others are a control of this strategy, asked about or not.
 
     Adaptive random at equal time is one of strategies that spend time on scoring.
@@ -261,7 +270,7 @@ def _is_rival(own: Sequence[TrialRow], others: Sequence[TrialRow]) -> bool:
         return False
     if name == EQUAL_TIME:
         return any(row.seconds_scoring > 0 for row in own)
-    return others[0].role == "control" or name in (*SAME_ROWS_CONTROLS, *VALIDATION_CONTROLS)
+    return others[0].role == "control" or name in controls
 
 
 def _duel(strategy: str, control: str, fraction: float, difference: Interval | None) -> list[Duel]:
@@ -280,4 +289,4 @@ def _duel(strategy: str, control: str, fraction: float, difference: Interval | N
 
 def is_on_same_rows(control: str) -> bool:
     """Return whether a control trains on pool rows alone."""
-    return control not in VALIDATION_CONTROLS
+    return not any(control in rows for rows in VALIDATION_CONTROLS.values())

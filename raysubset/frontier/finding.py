@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from raysubset.evidence.looks import Looks, Standing, bisection_tests, look
-from raysubset.frontier.plan import ADAPTIVE, FULL, Trial, seeds_of, trials_of
+from raysubset.frontier.plan import FULL, SAME_ROWS_CONTROLS, Trial, goal_of, seeds_of, trials_of
 from raysubset.frontier.sweep import RunTrials, Sweep, left_of
 from raysubset.frontier.table import TrialRow
 
@@ -145,7 +145,8 @@ def search_of(sweep: Sweep, rows: Sequence[TrialRow]) -> Search:
 def trials_for(sweep: Sweep, asked: tuple[float, int]) -> list[Trial]:
     """Return the trials of a fraction and so many seeds: the strategy, its control, and full."""
     fraction, seeds = asked
-    rows = {sweep.settings.strategies[0], *([ADAPTIVE] if sweep.settings.controls else [])}
+    control = SAME_ROWS_CONTROLS[goal_of(sweep.base)][0]
+    rows = {sweep.settings.strategies[0], *([control] if sweep.settings.controls else [])}
     chosen = seeds_of(sweep.base, sweep.settings)[:seeds]
     return [
         trial

@@ -12,6 +12,8 @@ import numpy as np
 from raysubset.files import write_json
 from raysubset.frontier import charts, class_charts
 from raysubset.frontier.answer import Answer
+from raysubset.frontier.curve_chart import curve_chart
+from raysubset.frontier.learning import LearningCurve, plain_curve
 from raysubset.frontier.page_tables import (
     decisions_table,
     duels_table,
@@ -21,7 +23,7 @@ from raysubset.frontier.page_tables import (
     suspects_table,
 )
 from raysubset.frontier.plain import plain_answer, plain_findings
-from raysubset.frontier.plan import ADAPTIVE
+from raysubset.frontier.plan import ADAPTIVE, RANDOM
 from raysubset.frontier.sentences import row_title
 from raysubset.frontier.settings import FrontierSettings
 from raysubset.frontier.stability import ClassChange, Stability, class_changes, stability_of
@@ -45,6 +47,8 @@ _READINGS = {
     "intervals. Across lie full with its band and, below it, the accuracy that may be lost. What "
     "reaches the edge goes on beyond it. Two bands may overlap though one row wins: the duels "
     "compare seed by seed.",
+    "labels": "Error of random subsets against their size. The dotted law has not seen the largest "
+    "size: where it misses that mark, do not read the dashed line as a promise.",
     "cost": "Left is cheaper, up is better: a mark is worth its price where no other stands as "
     "high to the left of it. Lines join the fractions of a row, which are written at the first "
     "row. Process start and evaluation are not counted.",
@@ -94,6 +98,7 @@ def write_frontier(
     failures: Mapping[str, str],
     heading: str,
     pictures: Mapping[int, Picture] | None,
+    curve: LearningCurve | None = None,
 ) -> None:
     """Write the report of a frontier, its table and its answer into its folder.
 
@@ -107,13 +112,14 @@ def write_frontier(
         failures: trial -> why it failed.
         heading: how much of the frontier is there.
         pictures: id -> uint8 (channels, height, width); None for no pictures.
+        curve: with goal smaller, what labels buy.
 
     Raises:
         RunFolderError: a trial's folder that cannot be read, by name.
     """
     found = _findings(folder, rows)
     with drawing():
-        drawn = _charts(answer, found)
+        drawn = _charts(answer, found, curve)
     view = {
         "title": _title(found.record),
         "sentences": list(sentences),
@@ -129,6 +135,7 @@ def write_frontier(
     write_table(folder / "frontier.parquet", to_table(rows))
     told = plain_answer(answer, sentences, notes, failures, settings)
     told |= plain_findings(found.stability, found.changes, found.suspects)
+    told["learning_curve"] = plain_curve(curve)
     write_json(folder / "frontier.json", told)
     write_pages(folder, "frontier", view)
 
@@ -146,14 +153,16 @@ def _findings(folder: Path, rows: Sequence[TrialRow]) -> Findings:
 
 def _title(record: RunRecord | None) -> str:
     of = f"{printable(str(record.identity['name']), 60)}: " if record else ""
-    return f"{of}what share of the data is enough?"
+    smaller = record is not None and record.experiment.selection.goal == "smaller"
+    return f"{of}what share of the data is {'worth keeping' if smaller else 'enough'}?"
 
 
-def _charts(answer: Answer, found: Findings) -> list[Chart]:
+def _charts(answer: Answer, found: Findings, curve: LearningCurve | None) -> list[Chart]:
     classes = found.classes
-    asked = [c for c in found.changes if c.row == ADAPTIVE or _is_asked(c.row, found)]
+    asked = [c for c in found.changes if c.row in (ADAPTIVE, RANDOM) or _is_asked(c.row, found)]
     drawn = {
         "accuracy": ("Accuracy against the fraction", charts.accuracy_chart(answer)),
+        "labels": ("What labels buy: random subsets", curve_chart(curve)),
         "cost": ("Accuracy against seconds", charts.cost_chart(answer)),
         "seconds": ("Where the time went", charts.stages_chart(answer)),
         "coverage": (

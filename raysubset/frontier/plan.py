@@ -1,4 +1,8 @@
-"""The plan of a frontier: every strategy x fraction x seed, and the controls beside them."""
+"""The plan of a frontier: every strategy x fraction x seed, and the controls beside them.
+
+A fraction has two meanings, never mixed in one frontier: goal faster visits it in every epoch
+(papers: adaptive), goal smaller keeps it and deletes the rest (papers: static).
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,28 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from raysubset.experiment import Experiment
+from raysubset.errors import ConfigError
+from raysubset.experiment import WHOLE_POOL, Experiment
 from raysubset.frontier.settings import FrontierSettings
 
 FULL = "full"
 ADAPTIVE = "adaptive-random"
 PLAIN = "adaptive-random-plain"
 EQUAL_TIME = "adaptive-random-equal-time"
-SAME_ROWS_CONTROLS = (ADAPTIVE, "full-compressed")
-VALIDATION_CONTROLS = ("full-validation-compressed", "validation-only")
+RANDOM = "random"
+RANDOM_PLAIN = "random-plain"
+Goal = Literal["faster", "smaller"]
+SAME_ROWS_CONTROLS: Mapping[Goal, tuple[str, ...]] = {
+    "faster": (ADAPTIVE, "full-compressed"),
+    "smaller": (RANDOM,),
+}
+"""Controls on pool rows, the one to beat first. Goal smaller deletes the pool, so nothing that
+visits all of it is a control there."""
+VALIDATION_CONTROLS: Mapping[Goal, tuple[str, ...]] = {
+    "faster": ("full-validation-compressed", "validation-only"),
+    "smaller": ("random-validation", "validation-only"),
+}
+PLAIN_CONTROL: Mapping[Goal, str] = {"faster": PLAIN, "smaller": RANDOM_PLAIN}
 Role = Literal["strategy", "control", "reference"]
 
 
@@ -40,6 +57,26 @@ class Trial:
     def name(self) -> str:
         """The trial's folder: unique in its frontier."""
         return f"{self.row}-{self.fraction:.12g}-s{self.seed}"
+
+
+def goal_of(base: Experiment) -> Goal:
+    """Return what a fraction means: visited in every epoch, or kept for good."""
+    return base.selection.goal
+
+
+def check_goal(base: Experiment, settings: FrontierSettings) -> None:
+    """Refuse strategies that see more than goal smaller keeps.
+
+    Raises:
+        ConfigError: the strategy, and the remedy.
+    """
+    found = [name for name in settings.strategies if name in WHOLE_POOL]
+    if goal_of(base) == "smaller" and found:
+        raise ConfigError(
+            f"--strategies {','.join(found)}: goal smaller deletes what is not kept, and "
+            f"{found[0]} visits the whole pool; leave it out (random is the control there), or "
+            "ask with --goal faster."
+        )
 
 
 def trials_of(base: Experiment, settings: FrontierSettings) -> list[Trial]:
@@ -78,7 +115,7 @@ def equal_time_trials(
 
 def num_equal_time(base: Experiment, settings: FrontierSettings) -> int:
     """Return how many trials at equal time there will be, if every strategy's trial succeeds."""
-    timed = settings.controls and "glister" in settings.strategies
+    timed = settings.controls and "glister" in settings.strategies and goal_of(base) == "faster"
     return settings.seeds * len([f for f in settings.fractions if f < 1]) if timed else 0
 
 
@@ -101,11 +138,12 @@ def controls_of(base: Experiment, settings: FrontierSettings) -> list[str]:
     """Return the rows of the controls that can be planned, adaptive random first."""
     if not settings.controls:
         return []
-    rows = [*SAME_ROWS_CONTROLS]
+    goal = goal_of(base)
+    rows = [*SAME_ROWS_CONTROLS[goal]]
     if base.selection.balance != "none" or base.selection.filters:
-        rows.insert(1, PLAIN)
+        rows.insert(1, PLAIN_CONTROL[goal])
     if reads_validation(base, settings.strategies):
-        rows += VALIDATION_CONTROLS
+        rows += VALIDATION_CONTROLS[goal]
     return [row for row in rows if row not in settings.strategies]
 
 
@@ -116,9 +154,10 @@ def _rows(
     rows: list[tuple[str, Role, dict[str, Any]]] = [
         (name, "strategy", {"strategy": name}) for name in asked
     ]
+    goal = goal_of(base)
+    plain = {"strategy": SAME_ROWS_CONTROLS[goal][0], "balance": "none", "filters": ()}
     for row in controls_of(base, settings):
-        plain = {"strategy": ADAPTIVE, "balance": "none", "filters": ()}
-        rows.append((row, "control", plain if row == PLAIN else {"strategy": row}))
+        rows.append((row, "control", plain if row == PLAIN_CONTROL[goal] else {"strategy": row}))
     return rows
 
 

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 from raysubset.evidence.power import plan_sentence
 from raysubset.frontier.answer import Answer
 from raysubset.frontier.finding import looks_for
-from raysubset.frontier.plan import ADAPTIVE, EQUAL_TIME, PLAIN, controls_of, num_equal_time
+from raysubset.frontier.plan import (
+    EQUAL_TIME,
+    PLAIN_CONTROL,
+    SAME_ROWS_CONTROLS,
+    Goal,
+    controls_of,
+    goal_of,
+    num_equal_time,
+)
 from raysubset.frontier.sentences import row_title
 from raysubset.frontier.settings import MIN_SEEDS, FrontierSettings
 from raysubset.frontier.sweep import Sweep
@@ -16,6 +24,10 @@ from raysubset.report.wording import count, counted, percent_asked
 if TYPE_CHECKING:
     from raysubset.preparation import Prepared
 
+_GOALS: dict[Goal, str] = {
+    "faster": "every epoch visits the fraction, the whole pool stays (saves compute)",
+    "smaller": "keep the fraction, delete the rest, train from scratch (saves storage and labels)",
+}
 TYPICAL_SPREAD = 0.0035
 """Standard deviation of paired differences on CIFAR-10-like tasks: 0.35 points."""
 
@@ -31,6 +43,7 @@ def plan_lines(sweep: Sweep, first: Prepared, left: int, how: str) -> list[str]:
     lines = [
         f"frontier folder: {sweep.folder}",
         heading(first.experiment, first.identity),
+        f"goal {goal_of(sweep.base)}: {_GOALS[goal_of(sweep.base)]}",
         f"fractions {', '.join(percent_asked(f) for f in sorted(settings.fractions))}; "
         f"strategies {', '.join(settings.strategies)}; {_seeds(sweep)}; "
         f"{_extent(settings, planned, left)}, {how}",
@@ -52,7 +65,8 @@ def _controls(sweep: Sweep) -> list[str]:
     """Return the rows of the controls; a search keeps to the one that counts."""
     settings = sweep.settings
     if settings.find:
-        return [ADAPTIVE] if settings.controls and settings.strategies[0] != ADAPTIVE else []
+        control = SAME_ROWS_CONTROLS[goal_of(sweep.base)][0]
+        return [control] if settings.controls and settings.strategies[0] != control else []
     timed = num_equal_time(sweep.base, settings) > 0
     return controls_of(sweep.base, settings) + ([EQUAL_TIME] if timed else [])
 
@@ -74,8 +88,10 @@ def notes_of(sweep: Sweep, answer: Answer) -> list[str]:
         notes.append(
             "validation labels count as data used: a row that lists them chose or trained with them"
         )
-    if PLAIN in rows:
-        notes.append(f"{PLAIN}: without class quotas and filters; the others stand behind them")
+    goal = goal_of(sweep.base)
+    notes.append(_meaning(goal, sweep))
+    if (plain := PLAIN_CONTROL[goal]) in rows:
+        notes.append(f"{plain}: without class quotas and filters; the others stand behind them")
     if EQUAL_TIME in rows:
         notes.append(
             f"{EQUAL_TIME}: as many epochs more as the dearest strategy's selection would pay for, "
@@ -91,6 +107,23 @@ def notes_of(sweep: Sweep, answer: Answer) -> list[str]:
     if answer.num_seeds < MIN_SEEDS:
         notes.append(f"fewer than {MIN_SEEDS} seeds: means only, nothing is decided")
     return notes
+
+
+def _meaning(goal: Goal, sweep: Sweep) -> str:
+    """Return what a fraction means in this table."""
+    if goal == "faster":
+        return "fraction: of the pool, visited in every epoch; the whole pool stays available"
+    said = (
+        "fraction: of the pool, kept for good while the rest is deleted; every row trains from "
+        f"scratch, {counted(sweep.base.training.epochs, 'epoch')} over what it keeps"
+    )
+    if "glister" not in sweep.settings.strategies:
+        return said
+    proxy = counted(sweep.base.selection.proxy_epochs, "epoch")
+    return (
+        f"{said}. GLISTER chooses once, by a proxy trained for {proxy} on the whole pool; the "
+        "proxy's seconds count as selecting, its visits do not"
+    )
 
 
 def _detectable(settings: FrontierSettings) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from raysubset.frontier.answer import answer_of
 from raysubset.frontier.finding import search_of, sentence_of
+from raysubset.frontier.learning import curve_sentence, learning_curve
 from raysubset.frontier.page import write_frontier
+from raysubset.frontier.plan import goal_of
 from raysubset.frontier.plan_text import notes_of
 from raysubset.frontier.sentences import sentences_of
 from raysubset.frontier.sweep import Sweep
@@ -20,8 +22,12 @@ def report_sweep(sweep: Sweep, pictures: Pictures | None) -> list[str]:
     settings = sweep.settings
     # A search looks more than once, so it has a level of its own: one claim, not two.
     drop = None if settings.find else settings.max_drop
-    answer = answer_of(rows, drop, settings.fractions)
+    goal = goal_of(sweep.base)
+    answer = answer_of(rows, drop, settings.fractions, goal)
     sentences = sentences_of(answer, settings)
+    curve = learning_curve(rows) if goal == "smaller" else None
+    if goal == "smaller" and answer.cells:
+        sentences.append(curve_sentence(curve))
     if settings.find and settings.max_drop is not None:
         sentences.insert(0, sentence_of(search_of(sweep, rows), settings.max_drop))
     heading = f"{len(rows)} trials finished"
@@ -39,6 +45,7 @@ def report_sweep(sweep: Sweep, pictures: Pictures | None) -> list[str]:
         failures,
         heading=heading,
         pictures=pictures,
+        curve=curve,
     )
     lines = [""]
     if not settings.find and len(rows) < len(trials):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from raysubset.frontier.answer import Answer, Duel, is_on_same_rows
-from raysubset.frontier.plan import EQUAL_TIME, PLAIN
+from raysubset.frontier.plan import EQUAL_TIME, PLAIN, RANDOM_PLAIN
 from raysubset.frontier.settings import MIN_SEEDS, FrontierSettings
 from raysubset.report.wording import counted, percent_asked, title_of
 
 _TITLES = {
     PLAIN: "adaptive random without quotas and filters",
     EQUAL_TIME: "adaptive random at equal time",
+    RANDOM_PLAIN: "random without quotas and filters",
 }
 
 

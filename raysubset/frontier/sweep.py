@@ -15,7 +15,14 @@ from raysubset.engine import Watch
 from raysubset.errors import RunFolderError, Stopped
 from raysubset.experiment import Experiment, read_yaml
 from raysubset.files import take_lock, write_json, write_text
-from raysubset.frontier.plan import Trial, equal_time_trials, seeds_of, trials_of
+from raysubset.frontier.plan import (
+    Trial,
+    check_goal,
+    equal_time_trials,
+    goal_of,
+    seeds_of,
+    trials_of,
+)
 from raysubset.frontier.settings import FrontierSettings, settings_of
 from raysubset.frontier.table import TrialRow, rows_in
 from raysubset.frontier.trial import Data, is_finished, note_failure, read_object, run_trial
@@ -46,7 +53,7 @@ class Sweep:
     @property
     def equal_time(self) -> list[Trial]:
         """Adaptive random at equal time; nothing before the strategy has been timed."""
-        if not self.settings.controls:
+        if not self.settings.controls or goal_of(self.base) == "smaller":
             return []
         shares = _kept_shares(self.folder)
         known = {f: shares[f"{f:.12g}"] for f in self.settings.fractions if f"{f:.12g}" in shares}
@@ -74,6 +81,7 @@ def check_sweep(sweep: Sweep, data: Data) -> Prepared:
     Raises:
         ConfigError, DataError, ModelError, BudgetError: named with the remedy.
     """
+    check_goal(sweep.base, sweep.settings)
     seed = seeds_of(sweep.base, sweep.settings)[0]
     trials = [trial for trial in sweep.planned if trial.seed == seed]
     asked = next((t for t in trials if t.role == "strategy"), trials[0])
@@ -145,7 +153,7 @@ def read_sweep(folder: str | Path) -> Sweep:
 def run_sweep(sweep: Sweep, run_trials: RunTrials) -> None:
     """Run what is missing, then adaptive random with the time that the strategies took."""
     run_trials(left_of(sweep, sweep.planned))
-    if not sweep.settings.controls:
+    if not sweep.settings.controls or goal_of(sweep.base) == "smaller":
         return
     _keep_shares(sweep)
     run_trials(left_of(sweep, sweep.equal_time))

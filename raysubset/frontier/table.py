@@ -14,10 +14,11 @@ import pyarrow as pa
 
 from raysubset.engine import Outcome
 from raysubset.frontier.plan import Role, Trial
-from raysubset.frontier.trial import FAILED, TRIAL, is_finished, read_object, trial_folder
-from raysubset.records import read_table
+from raysubset.frontier.trial import FAILED, TRIAL, TRIALS, is_finished, read_object, trial_folder
+from raysubset.preparation import ON_VALIDATION
+from raysubset.records import chosen_paths, read_table
 
-_READS_VALIDATION = ("glister", "full-validation-compressed", "validation-only")
+_READS_VALIDATION = ("glister", *ON_VALIDATION)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +114,7 @@ def from_table(table: pa.Table) -> list[TrialRow]:
 
 def chosen_ids(folder: Path, trial: str) -> np.ndarray:
     """Return the distinct ids that a trial trained on. Shape: int64 (K,), ascending."""
-    paths = sorted((folder / "trials" / trial / "rounds").glob("*/selection.parquet"))
+    paths = chosen_paths(folder / TRIALS / trial)
     return np.unique(np.concatenate([read_table(p)["id"].to_numpy() for p in paths]))
 
 

@@ -92,6 +92,11 @@ class PhaseLike(Protocol):
         """Example visits of the run."""
         ...
 
+    @property
+    def lr_span(self) -> tuple[int, int] | None:
+        """[from, to) of the visits that its learning-rate schedule spans; None for all."""
+        ...
+
 
 class Chooser:
     """Turns phases into selections, given how ranges are scored."""

@@ -70,8 +70,8 @@ class TrainOrder:
         ids_EK: pool ids, one row per epoch (one row alone serves every epoch).
         weights_K: float32 loss weights in the order of the ids, or None.
         epochs: the run's epoch numbers.
-        visits_before: example visits before this order.
-        total_visits: example visits of the whole run.
+        visits_before: example visits before this order, on its learning-rate schedule.
+        total_visits: example visits of that schedule.
     """
 
     ids_EK: np.ndarray

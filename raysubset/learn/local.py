@@ -148,12 +148,13 @@ def train_order(selection: Selection, phase: PhaseLike) -> TrainOrder:
     weights = None
     if selection.weights is not None and not np.all(selection.weights == 1):
         weights = selection.weights
+    begin, end = phase.lr_span or (0, phase.total_visits)
     return TrainOrder(
         ids_EK=selection.ids.reshape(selection.epochs, -1),
         weights_K=weights,
         epochs=phase.epochs,
-        visits_before=phase.visits_before,
-        total_visits=phase.total_visits,
+        visits_before=phase.visits_before - begin,
+        total_visits=end - begin,
     )
 
 

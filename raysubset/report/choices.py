@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysubset.chain import MANIFEST
-from raysubset.records import read_table
+from raysubset.records import chosen_paths, read_table
 
 IntArray = NDArray[np.int64]
 
@@ -98,7 +98,7 @@ def read_choices(run_dir: Path, num_classes: int) -> Choices | None:
     rounds: list[int] = []
     chosen: list[IntArray] = []
     distinct: list[IntArray] = []
-    for path in sorted(run_dir.glob("rounds/*/selection.parquet")):
+    for path in chosen_paths(run_dir):
         if not (path.parent / MANIFEST).is_file():
             continue
         rounds.append(int(path.parent.name))

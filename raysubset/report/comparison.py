@@ -68,7 +68,17 @@ def _outcomes(records: Sequence[RunRecord]) -> list[Outcome]:
                 f"{record.path} is a run on other data than {records[0].path}; compare runs on "
                 "the same parts of the same data."
             )
+        if _goal(record) != _goal(records[0]):
+            raise RunFolderError(
+                f"{record.path} was run for goal {_goal(record)}, {records[0].path} for goal "
+                f"{_goal(records[0])}: a fraction that every epoch visits and one that is kept for "
+                "good do not compare; give runs of one goal."
+            )
     return [record.outcome for record in records if record.outcome is not None]
+
+
+def _goal(record: RunRecord) -> str:
+    return record.experiment.selection.goal
 
 
 def _charts(

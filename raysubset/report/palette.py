@@ -38,6 +38,8 @@ STRATEGY = {
     "adaptive-random-plain": ("grey", "p", ":"),
     "adaptive-random-equal-time": ("ink", "*", "--"),
     "random": ("orange", "^", "--"),
+    "random-plain": ("grey", "p", ":"),
+    "random-validation": ("green", "P", ":"),
     "full-compressed": ("green", "D", "-."),
     "full-validation-compressed": ("green", "P", ":"),
     "validation-only": ("purple", "X", "-."),

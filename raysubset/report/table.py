@@ -146,6 +146,8 @@ def _length(experiment: Experiment, budget: int) -> str:
     selection, epochs = experiment.selection, experiment.training.epochs
     if selection.strategy == "full":
         return f"{epochs:,} epochs of the whole pool"
+    if selection.goal == "smaller":
+        return f"{epochs:,} epochs of the {budget:,} ids kept ({percent_asked(selection.fraction)})"
     same = "as many visits as " if selection.strategy in WHOLE_AT_EQUAL_COMPUTE else ""
     return f"{same}{epochs:,} epochs of {budget:,} ids ({percent_asked(selection.fraction)})"
 
@@ -154,6 +156,10 @@ def _uncommon(experiment: Experiment) -> list[str]:
     """Return what changes a selection and is mostly left alone, where it is not."""
     selection = experiment.selection
     said = [f"filters {' '.join(selection.filters)}"] if selection.filters else []
+    if selection.goal == "smaller":
+        said.append("goal smaller")
+    if selection.goal == "smaller" and selection.strategy == "glister":
+        said.append(f"proxy {selection.proxy_epochs:,} epochs of the whole pool")
     if selection.warm_start:
         said.append(f"warm_start {selection.warm_start:g}")
     if selection.candidates != 1:

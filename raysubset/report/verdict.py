@@ -17,6 +17,7 @@ CONTROLS = (
     "full-compressed",
     "full-validation-compressed",
     "validation-only",
+    "random-validation",
     "full",
 )
 _CAVEAT = "1 seed: not evidence; `raysubset frontier` decides"

@@ -13,6 +13,7 @@ STRATEGY_TITLES = {
     "full-compressed": "full at equal compute",
     "full-validation-compressed": "full plus validation rows at equal compute",
     "validation-only": "validation rows alone",
+    "random-validation": "random plus validation rows",
     "full": "full",
 }
 NOTHING = "-"
