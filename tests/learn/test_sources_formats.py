@@ -114,6 +114,45 @@ def test_a_part_of_ones_own_replaces_the_one_found_and_both_are_capped(tmp_path)
     assert any("--data.test names others" in note for note in sources.train.notes)
 
 
+def test_a_labels_file_in_the_folder_is_no_data_whatever_its_name(tmp_path):
+    for name in ("human.parquet", "a.parquet", "train-labels.parquet", "labels.csv"):
+        folder = tmp_path / name.replace(".", "-")
+        write_images(folder / "train-0.parquet", [png(i) for i in range(4)], [0, 1, 0, 1])
+        plain = load(folder).train
+        labels = write_table(folder / name, {"label": [1, 0, 1, 0]})
+        train = load(folder, labels=labels).train
+        np.testing.assert_array_equal(train.content, plain.content)
+        assert train.label_N.tolist() == [1, 0, 1, 0] and train.notes == ()
+
+
+def test_a_labels_file_beside_unnamed_images_does_not_make_a_table_of_them(tmp_path):
+    write_images(tmp_path / "x.parquet", [png(i) for i in range(4)], [0, 1, 0, 1])
+    labels = write_table(tmp_path / "a.csv", {"label": [1, 0, 1, 0]})
+    assert load(tmp_path, labels=labels).train.kind == "image"
+
+
+@pytest.mark.parametrize("where", ["l.csv", "labels/l.csv", "train/l.csv"])
+def test_a_labels_file_in_an_image_folder_or_a_clone_is_no_data(tmp_path, where):
+    for i in range(4):
+        write_file(tmp_path / "i" / "train" / str(i % 2) / f"{i}.png", png(i))
+    labels = write_table(tmp_path / "i" / where, {"label": [1, 0, 1, 0]})
+    assert load(tmp_path / "i", labels=labels).train.label_N.tolist() == [1, 0, 1, 0]
+    folder = tmp_path / "clone"
+    inside = "train" if where.startswith("train") else "data"
+    write_images(folder / inside / "train-0.parquet", [png(i) for i in range(4)], [0, 1, 0, 1])
+    labels = write_table(folder / where, {"label": [1, 0, 1, 0]})
+    train = load(folder, labels=labels).train
+    assert train.kind == "image" and train.label_N.tolist() == [1, 0, 1, 0]
+
+
+def test_a_folder_of_labels_in_the_folder_of_data_is_no_data(tmp_path):
+    write_images(tmp_path / "data" / "train-0.parquet", [png(i) for i in range(4)], [0, 1, 0, 1])
+    write_table(tmp_path / "human" / "l-0.parquet", {"label": [1, 0]})
+    write_table(tmp_path / "human" / "l-1.parquet", {"label": [1, 0]})
+    train = load(tmp_path, labels=tmp_path / "human").train
+    assert train.kind == "image" and train.label_N.tolist() == [1, 0, 1, 0]
+
+
 def test_parts_inside_the_folder_are_no_train_rows(tmp_path):
     rows = {"a": [1.0, 2.0], "label": [0, 1]}
     write_table(tmp_path / "a.csv", rows)

@@ -64,8 +64,12 @@ def did_you_mean(value: str, choices: Iterable[str]) -> str:
     return f"{hint}(choices: {shown(choices, 40)})"
 
 
-def visible(folder: Path) -> list[Path]:
+def visible(folder: Path, leave_out: frozenset[Path] = frozenset()) -> list[Path]:
     """Return what stands in a folder, sorted by name, hidden entries left out.
+
+    Args:
+        folder: to be listed.
+        leave_out: resolved paths that belong to something else, such as a file of labels.
 
     Raises:
         DataError: the folder cannot be listed.
@@ -74,7 +78,8 @@ def visible(folder: Path) -> list[Path]:
         names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
     except OSError as error:
         raise DataError(f"folder {folder} cannot be listed: {error}") from error
-    return [folder / name for name in names]
+    paths = [folder / name for name in names]
+    return [path for path in paths if path.resolve() not in leave_out] if leave_out else paths
 
 
 def tables_in(
@@ -85,7 +90,7 @@ def tables_in(
     Raises:
         DataError: there is none.
     """
-    found = [path] if path.is_file() else _with_suffix(visible(path), suffixes)
+    found = [path] if path.is_file() else _with_suffix(visible(path, leave_out), suffixes)
     found = [file for file in found if file.resolve() not in leave_out]
     if not found:
         raise DataError(f"{path} holds no {' or '.join(suffixes)} file{_standing(path)}")
@@ -116,8 +121,8 @@ def table_parts(
     Raises:
         DataError: no table file, an empty one, or names that leave a part in doubt.
     """
-    if path.is_dir() and not _with_suffix(visible(path), suffixes):
-        return _parts_by_folder(path, suffixes)
+    if path.is_dir() and not _with_suffix(visible(path, leave_out), suffixes):
+        return _parts_by_folder(path, suffixes, leave_out)
     files = tables_in(path, suffixes, leave_out)
     if path.is_file():
         return PartFiles(files={"train": not_empty(files)})
@@ -133,16 +138,16 @@ def table_parts(
     return _checked(parts, ignored)
 
 
-def _parts_by_folder(path: Path, suffixes: Sequence[str]) -> PartFiles:
-    inside = [entry for entry in visible(path) if entry.is_dir()]
+def _parts_by_folder(path: Path, suffixes: Sequence[str], leave_out: frozenset[Path]) -> PartFiles:
+    inside = [entry for entry in visible(path, leave_out) if entry.is_dir()]
     folders, ignored = _group(inside)
-    deeper = [folder for folder in inside if _with_suffix(visible(folder), suffixes)]
+    deeper = [folder for folder in inside if _with_suffix(visible(folder, leave_out), suffixes)]
     if not folders and len(deeper) == 1:  # a clone from the Hugging Face hub: data/train-*.parquet
-        return table_parts(deeper[0], suffixes)
+        return table_parts(deeper[0], suffixes, leave_out)
     if "train" not in folders:
         raise DataError(f"{path} holds no {' or '.join(suffixes)} file{_standing(path)}")
     files = {
-        part: tuple(file for folder in of_part for file in tables_in(folder, suffixes))
+        part: tuple(file for folder in of_part for file in tables_in(folder, suffixes, leave_out))
         for part, of_part in folders.items()
     }
     return _checked(files, ignored)

@@ -49,6 +49,12 @@ class Place:
     """File with the train labels beside the rows."""
 
     @property
+    def given(self) -> frozenset[Path]:
+        """What was given one by one and may stand in the folder; it is not the folder's data."""
+        labels = [] if self.labels is None else [self.labels]
+        return frozenset(path.resolve() for path in (*self.own.values(), *labels))
+
+    @property
     def name(self) -> str:
         """Short name of the data: that of the folder or file."""
         if self.path is None:
@@ -82,8 +88,8 @@ def find_place(
         _check_builtin(format, path, own)
         return Place(format=format, path=None, own={}, labels=beside)
     root = existing_path(path, "--data", also=_BUILTIN)
-    found = _sniff(root) if format == "auto" else format
-    return Place(format=found, path=root, own=paths, labels=beside)
+    place = Place(format=format, path=root, own=paths, labels=beside)
+    return replace(place, format=_sniff(root, place.given)) if format == "auto" else place
 
 
 def open_place(place: Place, rule: LabelRule, on_bad: OnBadRow) -> Opened:
@@ -100,8 +106,7 @@ def open_place(place: Place, rule: LabelRule, on_bad: OnBadRow) -> Opened:
         roots, notes = _with_own(found.roots, place.own)
         return Opened(parts=open_image_folder(roots, on_bad), notes=(*found.notes, *notes))
     suffixes = TABLE_SUFFIXES if place.format == "tabular" else PARQUET_SUFFIXES
-    given = [*place.own.values(), *([place.labels] if place.labels else [])]
-    tables = table_parts(place.path, suffixes, frozenset(path.resolve() for path in given))
+    tables = table_parts(place.path, suffixes, place.given)
     own = {part: _own_tables(part, path, suffixes) for part, path in place.own.items()}
     files, notes = _with_own(tables.files, own)
     if place.format == "tabular":
@@ -129,8 +134,8 @@ def _check_builtin(format: str, path: str | None, own: Mapping[Part, str]) -> No
         )
 
 
-def _sniff(root: Path) -> str:
-    """Return the format of what stands at a path."""
+def _sniff(root: Path, leave_out: frozenset[Path]) -> str:
+    """Return the format of what stands at a path, whatever else was given one by one."""
     if root.is_file():
         if root.suffix.lower() not in TABLE_SUFFIXES:
             raise DataError(
@@ -138,10 +143,8 @@ def _sniff(root: Path) -> str:
                 "after their classes (--data FOLDER) or into Parquet"
             )
         return _format_of_table(not_empty([root])[0])
-    inside = [
-        *visible(root),
-        *(below for up in visible(root) if up.is_dir() for below in visible(up)),
-    ]
+    top = visible(root, leave_out)
+    inside = [*top, *(below for up in top if up.is_dir() for below in visible(up, leave_out))]
     tables = [path for path in inside if path.suffix.lower() in TABLE_SUFFIXES and path.is_file()]
     first = next((path for path in tables if part_named(path.name) == "train"), None)
     if first is not None or any(path.parent == root for path in tables):
