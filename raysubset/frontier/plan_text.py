@@ -19,6 +19,7 @@ from raysubset.frontier.plan import (
 from raysubset.frontier.sentences import row_title
 from raysubset.frontier.settings import MIN_SEEDS, FrontierSettings
 from raysubset.frontier.sweep import Sweep
+from raysubset.learn.settings import DataSettings
 from raysubset.report.wording import count, counted, percent_asked
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def notes_of(sweep: Sweep, answer: Answer) -> list[str]:
         notes.append(
             "validation labels count as data used: a row that lists them chose or trained with them"
         )
+    notes += _trusted(sweep.base.data)
     goal = goal_of(sweep.base)
     notes.append(_meaning(goal, sweep))
     if (plain := PLAIN_CONTROL[goal]) in rows:
@@ -124,6 +126,17 @@ def _meaning(goal: Goal, sweep: Sweep) -> str:
         f"{said}. GLISTER chooses once, by a proxy trained for {proxy} on the whole pool; the "
         "proxy's seconds count as selecting, its visits do not"
     )
+
+
+def _trusted(data: DataSettings) -> list[str]:
+    """Return the note that rows beside the pool have better labels than the pool, if they have."""
+    if data.validation_label_column is None:
+        return []
+    return [
+        f"rows held out of the train rows carry trusted labels ({data.validation_label_column}), "
+        f"the pool keeps {data.label_column or 'label'}; what reads the labels of such validation "
+        "rows has better labels than the pool, which count as data used"
+    ]
 
 
 def _detectable(settings: FrontierSettings) -> str:

@@ -66,6 +66,9 @@ def split_parts(
     floor(share * rows) of them, and more only where each class with three or more rows needs one.
     The pool keeps a row of every class.
 
+    Trusted labels change none of this: rows are drawn by the train labels, and those that are held
+    out get their trusted labels afterwards.
+
     Args:
         sources: train rows, and the parts with files of their own; these are taken as they are.
         validation: share in (0, 1); None for 0.1. A path is for `load_sources`.
@@ -75,7 +78,8 @@ def split_parts(
 
     Raises:
         ConfigError: a share outside (0, 1), or shares that leave no pool.
-        DataError: too few rows, or a class in another part that the pool lacks.
+        DataError: too few rows, a class in another part that the pool lacks, or a held-out row
+            without a trusted label.
     """
     given = {"test": test, "validation": validation, "tuning": tuning}
     shares = {part: share_in(value, part) for part, value in given.items()}
@@ -88,9 +92,14 @@ def split_parts(
     }
     todo = {part: share for part, share in shares.items() if share and part not in own}
     _check_shares(todo)
-    split = {**own, **_split(sources.train, todo, derive_key(seed, "parts"))}
+    held, pool = _split(sources.train, todo, derive_key(seed, "parts"))
+    if sources.trusted is not None and held:
+        held, notes = sources.trusted.relabelled(held)
+        kept = [f"{', '.join(own)}: files of their own, which keep their labels"] if own else []
+        pool = replace(pool, notes=(*pool.notes, *notes, *kept))
+    split = {**own, **held}
     parts = Parts(
-        pool=split["pool"],
+        pool=pool,
         validation=split["validation"],
         tuning=split.get("tuning"),
         test=split["test"],
@@ -171,7 +180,9 @@ def _check_shares(todo: Mapping[str, float]) -> None:
         raise ConfigError(f"{said} is the whole of the train rows; leave some for the pool")
 
 
-def _split(train: Dataset, todo: Mapping[str, float], key: int) -> dict[str, Dataset]:
+def _split(
+    train: Dataset, todo: Mapping[str, float], key: int
+) -> tuple[dict[str, Dataset], Dataset]:
     """Return the parts in the order asked for, and the pool that is left."""
     enough_C = train.class_count_C >= _ENOUGH_ROWS
     left = np.arange(train.num_examples)
@@ -189,7 +200,7 @@ def _split(train: Dataset, todo: Mapping[str, float], key: int) -> dict[str, Dat
         split[part] = train.at(left[drawn])
         left = left[~drawn]
         base = len(left) if part == "test" else base
-    return {**split, "pool": train.at(left, notes=train.notes)}
+    return split, train.at(left, notes=train.notes)
 
 
 def _draw_part(

@@ -74,6 +74,9 @@ class DataSettings(Settings):
     label_column: str | None = None
     """The column of the labels (default: label)."""
 
+    validation_label_column: str | None = None
+    """A column with trusted labels, for the rows held out of the train rows (not for the pool)."""
+
     validation: Part = None
     """The part that drives the selection: a path, or the share of the train rows (default 0.1)."""
 

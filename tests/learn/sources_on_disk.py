@@ -19,6 +19,7 @@ DEFAULTS: dict[str, Any] = {
     "format": "auto",
     "labels": None,
     "label_column": None,
+    "validation_label_column": None,
     "validation": None,
     "tuning": None,
     "test": None,

@@ -28,7 +28,19 @@ from raysubset.learn.sources.labels import (
 )
 from raysubset.learn.sources.rows import OnBadRow, Part, RawPart, shown
 from raysubset.learn.sources.strata import allot, draw, share_in
-from raysubset.learn.sources.tables import LabelRule, label_column, read_tables, schema_of
+from raysubset.learn.sources.tables import (
+    LabelRule,
+    label_column,
+    read_tables,
+    schema_of,
+    trusted_column,
+)
+from raysubset.learn.sources.trusted import (
+    Trusted,
+    refuse_nothing_held_out,
+    refuse_nowhere,
+    trusted_labels,
+)
 
 __all__ = ["Format", "Sources", "load_sources"]
 
@@ -43,6 +55,8 @@ class Sources:
     validation: Dataset | None = None
     tuning: Dataset | None = None
     test: Dataset | None = None
+    trusted: Trusted | None = None
+    """Labels of the train rows that are held out, where these differ from the pool's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +76,7 @@ def load_sources(
     format: str,
     labels: str | None,
     label_column: str | None,
+    validation_label_column: str | None,
     validation: str | float | None,
     tuning: str | float | None,
     test: str | float | None,
@@ -76,6 +91,8 @@ def load_sources(
         format: one of `FORMATS`; `auto` looks at what stands at the path.
         labels: Parquet or CSV file whose row i labels train row i, instead of the data's own.
         label_column: column with the labels, in `labels` where that is given; None for `label`.
+        validation_label_column: column with trusted labels, in the same place; for the train rows
+            that are held out.
         validation: path of the part; a share (split off later) leaves files of that part unread;
             None takes the part that the source has, if any.
         tuning: as validation.
@@ -94,11 +111,12 @@ def load_sources(
     if on_bad_row not in ("refuse", "skip"):
         raise ConfigError(f"--data.on_bad_row={on_bad_row}; choices: refuse, skip")
     place = find_place(path=path, format=format, labels=labels, own=own)
-    opened = open_place(
-        place, LabelRule(column=label_column, beside=labels is not None), on_bad_row
-    )
+    rule = _rule(place, label_column, validation_label_column)
+    opened = open_place(place, rule, on_bad_row)
     parts = {part: raw for part, raw in opened.parts.items() if part not in shares}
-    parts["train"] = _labelled(parts["train"], place, label_column)
+    if rule.trusted and {"validation", "test"} <= parts.keys() and "tuning" not in shares:
+        refuse_nothing_held_out(rule.trusted)
+    parts["train"] = _labelled(parts["train"], place, rule)
     reading = _Reading(
         name=place.name,
         kind="tabular" if place.format == "tabular" else "image",
@@ -114,14 +132,22 @@ def load_sources(
     return _load(parts, reading, (*opened.notes, *unread))
 
 
-def _labelled(train: RawPart, place: Place, column: str | None) -> RawPart:
+def _rule(place: Place, column: str | None, trusted: str | None) -> LabelRule:
+    """Return where labels stand; refuse trusted ones that have no table to stand in."""
+    if trusted is not None and place.labels is None and place.is_without_tables:
+        refuse_nowhere(trusted, place.name)
+    return LabelRule(column=column, trusted=trusted, beside=place.labels is not None)
+
+
+def _labelled(train: RawPart, place: Place, rule: LabelRule) -> RawPart:
     """Return the train rows with the labels from the file beside them, if there is one."""
     if place.labels is None:
         return train
     files = not_empty(tables_in(place.labels, TABLE_SUFFIXES))
-    name = LabelRule(column=column).column_of(schema_of(files[0]), files[0])
+    schema, rule = schema_of(files[0]), replace(rule, beside=False)
+    name, trusted = rule.column_of(schema, files[0]), rule.trusted_of(schema, files[0])
     assert name is not None, "a rule without labels beside finds a column or refuses"
-    table, rows = read_tables(files, [name])
+    table, rows = read_tables(files, list({name: 0, trusted or name: 0}))
     if table.num_rows != train.num_rows:
         raise DataError(
             f"--data.labels={place.labels} has {table.num_rows:,} rows for {train.num_rows:,} "
@@ -130,7 +156,7 @@ def _labelled(train: RawPart, place: Place, column: str | None) -> RawPart:
     beside = label_column(table, name, rows)
     if beside.names is None and train.label is not None:
         beside = replace(beside, names=train.label.names)
-    return replace(train, label=beside)
+    return replace(train, label=beside, trusted=trusted_column(table, trusted, rows))
 
 
 def _load(parts: Mapping[Part, RawPart], reading: _Reading, notes: tuple[str, ...]) -> Sources:
@@ -139,12 +165,15 @@ def _load(parts: Mapping[Part, RawPart], reading: _Reading, notes: tuple[str, ..
     _check_limit(reading.limit, classes)
     # classes of every part before any content: a wrong label file should not cost a decode
     labels = {part: encode(column, classes) for part, column in columns.items()}
+    second = parts["train"].trusted
+    trusted = second and trusted_labels(second, columns["train"], classes, reading.on_bad)
     datasets = {
         part: _dataset(part, raw, labels[part], classes, reading) for part, raw in parts.items()
     }
     train = datasets["train"]
     others = {p: _shaped_as(train, d, p) for p, d in datasets.items() if p != "train"}
-    return Sources(train=replace(train, notes=(*notes, *train.notes)), **others)
+    train = replace(train, notes=(*notes, *train.notes))
+    return Sources(train=train, trusted=trusted, **others)
 
 
 def _checked_labels(raw: RawPart, on_bad: OnBadRow) -> LabelColumn:

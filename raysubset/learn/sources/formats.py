@@ -49,6 +49,11 @@ class Place:
     """File with the train labels beside the rows."""
 
     @property
+    def is_without_tables(self) -> bool:
+        """Whether the rows have no columns beside their labels: built-in data, image folders."""
+        return self.path is None or self.format == "image-folder"
+
+    @property
     def given(self) -> frozenset[Path]:
         """What was given one by one and may stand in the folder; it is not the folder's data."""
         labels = [] if self.labels is None else [self.labels]

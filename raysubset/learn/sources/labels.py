@@ -32,6 +32,10 @@ class LabelColumn:
     row_name: Callable[[int], str]
     names: tuple[str, ...] | None = None
     """Names of the integer labels 0, 1, ... where the file declares them."""
+    column: str | None = None
+    """Its name in a table; None for class folders and built-in data."""
+    option: str = "--data.label_column"
+    """What a person names it with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +72,7 @@ def plain(column: LabelColumn) -> LabelColumn:
     shown = "; ".join(f"{column.row_name(row)}: {values[row].as_py()!r}" for row in first)
     raise DataError(
         f"{column.where} has type {kind} ({shown}); labels are integers from 0, text or booleans: "
-        "convert the column, or name another one with --data.label_column"
+        f"convert the column, or name another one with {column.option}"
     )
 
 

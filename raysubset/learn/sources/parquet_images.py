@@ -24,6 +24,7 @@ from raysubset.learn.sources.tables import (
     read_table,
     read_tables,
     schema_of,
+    trusted_column,
 )
 
 _IMAGE_COLUMNS = ("image", "img")
@@ -56,17 +57,20 @@ def _open_part(part: Part, files: Sequence[Path], rule: LabelRule, on_bad: OnBad
             f"or a struct of bytes and path); its columns are {_columns(schemas[0])}"
         )
     label = rule.column_of(schemas[0], files[0], part)
+    trusted = rule.trusted_of(schemas[0], files[0], part)
+    wanted = list(dict.fromkeys(name for name in (label, trusted) if name))
     for file, schema in zip(files, schemas, strict=True):
-        if image_column_of(schema) != image or (label and label not in schema.names):
+        if image_column_of(schema) != image or not set(wanted) <= set(schema.names):
             raise DataError(
                 f"{file} has columns {_columns(schema)}, unlike {files[0]}, which has "
                 f"{_columns(schemas[0])}; all files need the same columns"
             )
-    table, rows = read_tables(files, [label] if label else [])
+    table, rows = read_tables(files, wanted)
     return RawPart(
         num_rows=rows.ends[-1],
         label=label_column(table, label, rows) if label else None,
         load=_loader(rows, schemas[0], image, on_bad),
+        trusted=trusted_column(table, trusted, rows),
     )
 
 

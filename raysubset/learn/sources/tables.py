@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,10 +13,12 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from raysubset.errors import ConfigError, DataError
+from raysubset.learn.sources.files import did_you_mean
 from raysubset.learn.sources.labels import LabelColumn
 from raysubset.learn.sources.rows import FileRows, Part, shown
 
 DEFAULT_LABEL = "label"
+TRUSTED_OPTION = "--data.validation_label_column"
 
 
 @contextmanager
@@ -151,6 +153,8 @@ class LabelRule:
 
     column: str | None
     """The column that a person named; None for `label`."""
+    trusted: str | None = None
+    """The column with the labels of held-out train rows; it stands where the train labels do."""
     beside: bool = False
     """Whether the train labels stand in a file beside the rows, where `column` then belongs."""
 
@@ -170,9 +174,25 @@ class LabelRule:
             f"{shown(schema.names, 30)}. Name the one with the labels: --data.label_column NAME"
         )
 
+    def trusted_of(self, schema: pa.Schema, path: Path, part: Part = "train") -> str | None:
+        """Return the column with trusted labels; None where none is asked for, or not here.
+
+        Raises:
+            DataError: there is no such column; lists the columns.
+        """
+        if self.trusted is None or self.beside or part != "train":
+            return None
+        if self.trusted not in schema.names:
+            raise DataError(
+                f"{TRUSTED_OPTION}={self.trusted}: {path} has no such column; "
+                f"{did_you_mean(self.trusted, schema.names)}"
+            )
+        return self.trusted
+
     def columns_taken(self, schema: pa.Schema) -> list[str]:
         """Return the columns that hold labels, so that none of them becomes a feature."""
         asked = {self.column, DEFAULT_LABEL} if self.beside else {self.column or DEFAULT_LABEL}
+        asked = {name for name in (*asked, self.trusted) if name is not None}
         return [name for name in schema.names if name in asked]
 
 
@@ -185,7 +205,13 @@ def label_column(table: pa.Table, name: str, rows: FileRows) -> LabelColumn:
         where=f"column {name!r} of {rows.files[0]}{more}",
         row_name=rows.name,
         names=declared_names(table.schema, name),
+        column=name,
     )
+
+
+def trusted_column(table: pa.Table, name: str | None, rows: FileRows) -> LabelColumn | None:
+    """Return the column with trusted labels, None for none."""
+    return None if name is None else replace(label_column(table, name, rows), option=TRUSTED_OPTION)
 
 
 def declared_names(schema: pa.Schema, column: str) -> tuple[str, ...] | None:

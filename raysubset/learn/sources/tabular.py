@@ -20,7 +20,13 @@ from numpy.typing import NDArray
 
 from raysubset.errors import DataError
 from raysubset.learn.sources.rows import FileRows, Loaded, OnBadRow, Part, RawPart, shown
-from raysubset.learn.sources.tables import LabelRule, label_column, read_tables, same_columns
+from raysubset.learn.sources.tables import (
+    LabelRule,
+    label_column,
+    read_tables,
+    same_columns,
+    trusted_column,
+)
 
 if TYPE_CHECKING:
     from sklearn.preprocessing import OneHotEncoder
@@ -84,10 +90,12 @@ def open_tabular(
     for part, (table, rows) in tables.items():
         _refuse_other_columns(features[part], features["train"], rows, tables["train"][1])
         label = rule.column_of(table.schema, rows.files[0], part)
+        trusted = rule.trusted_of(table.schema, rows.files[0], part)
         parts[part] = RawPart(
             num_rows=table.num_rows,
             label=label_column(table, label, rows) if label else None,
             load=_loader(plan, features[part], rows, on_bad),
+            trusted=trusted_column(table, trusted, rows),
         )
     return parts
 
