@@ -23,6 +23,7 @@ from raysubset.frontier.plan import (
 )
 from raysubset.frontier.settings import MIN_SEEDS
 from raysubset.frontier.table import TrialRow
+from raysubset.frontier.target import Judge, Reach, reach_of
 
 _ByCell = Mapping[tuple[str, float], list[TrialRow]]
 STAGES = ("scoring", "greedy", "training", "other")
@@ -46,6 +47,7 @@ class Cell:
         seconds_start: process start and data, mean; charged to no strategy.
         speed_up: full's mean seconds over this one's; None without full.
         ceiling: the largest speed-up possible.
+        reach: how it gets to full's final accuracy less the drop; None without one.
     """
 
     row: str
@@ -61,6 +63,7 @@ class Cell:
     seconds_start: float
     speed_up: float | None
     ceiling: float
+    reach: Reach | None = None
 
     @property
     def total_s(self) -> float:
@@ -95,6 +98,7 @@ class Answer:
         max_drop: accuracy that may be lost, as a share; None where no decision is asked for.
         num_seeds: the most seeds that any cell has.
         num_test: test examples.
+        judge: the part on which time to accuracy was read; None where it was not.
         full: full's cell; None where no full run is finished.
         cells: strategies, then controls, each by fraction.
         within: per row, the smallest fraction within the drop; None where it cannot be decided.
@@ -106,6 +110,7 @@ class Answer:
     max_drop: float | None
     num_seeds: int
     num_test: int
+    judge: Judge | None
     full: Cell | None
     cells: tuple[Cell, ...]
     within: Mapping[str, SmallestWithin | None]
@@ -147,14 +152,15 @@ def answer_of(
     for row in rows:
         if row.row != FULL:
             by_cell.setdefault((row.row, row.fraction), []).append(row)
-    cells = tuple(_cell(own, full) for own in by_cell.values())
     max_drop = None if max_drop_points is None else max_drop_points / 100
+    cells = tuple(_cell(own, full, max_drop) for own in by_cell.values())
     ordered = tuple(sorted(cells, key=lambda c: (c.role == "control", _place(rows, c), c.fraction)))
     return Answer(
         max_drop=max_drop,
         num_seeds=max((c.accuracy.n for c in cells), default=0),
         num_test=rows[0].num_test if rows else 0,
-        full=_cell(full, full, is_full=True) if full else None,
+        judge=full[0].judge if full and any(c.reach for c in cells) else None,
+        full=_cell(full, full, max_drop, is_full=True) if full else None,
         cells=ordered,
         within={
             row: _within(row, by_cell, full, max_drop, fractions) for row in _decidable(ordered)
@@ -178,7 +184,13 @@ def _place(rows: Sequence[TrialRow], cell: Cell) -> int:
     return next(i for i, row in enumerate(rows) if row.row == cell.row)
 
 
-def _cell(own: Sequence[TrialRow], full: Sequence[TrialRow], *, is_full: bool = False) -> Cell:
+def _cell(
+    own: Sequence[TrialRow],
+    full: Sequence[TrialRow],
+    max_drop: float | None,
+    *,
+    is_full: bool = False,
+) -> Cell:
     seconds = {s: float(np.mean([getattr(r, f"seconds_{s}") for r in own])) for s in STAGES}
     total = sum(seconds.values())
     full_s = float(np.mean([r.seconds for r in full])) if full else None
@@ -196,6 +208,7 @@ def _cell(own: Sequence[TrialRow], full: Sequence[TrialRow], *, is_full: bool = 
         seconds_start=float(np.mean([r.seconds_start for r in own])),
         speed_up=full_s / total if full_s is not None and total else None,
         ceiling=float(np.mean([r.ceiling for r in own])),
+        reach=reach_of(own, full, max_drop),
     )
 
 

@@ -14,9 +14,10 @@ import pyarrow as pa
 
 from raysubset.engine import Outcome
 from raysubset.frontier.plan import Role, Trial
+from raysubset.frontier.target import Judge, climb_of
 from raysubset.frontier.trial import FAILED, TRIAL, TRIALS, is_finished, read_object, trial_folder
 from raysubset.preparation import ON_VALIDATION
-from raysubset.records import chosen_paths, read_table
+from raysubset.records import chosen_paths, read_history, read_table
 
 _READS_VALIDATION = ("glister", *ON_VALIDATION)
 
@@ -47,6 +48,9 @@ class TrialRow:
         seconds_training: training steps.
         seconds_other: hand-over and checkpoints.
         ceiling: the largest speed-up possible, 1 / (f + 1 / (3 R)).
+        judge: the part on which the climb was watched; see `target.Climb`.
+        climb_s: seconds at the end of each round.
+        climb_accuracy: accuracy on the judge there.
     """
 
     trial: str
@@ -70,6 +74,9 @@ class TrialRow:
     seconds_training: float
     seconds_other: float
     ceiling: float
+    judge: Judge = "none"
+    climb_s: tuple[float, ...] = ()
+    climb_accuracy: tuple[float, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -107,7 +114,8 @@ def from_table(table: pa.Table) -> list[TrialRow]:
     """Return the rows of a stored frontier."""
     made: list[TrialRow] = []
     for values in table.to_pylist():
-        values["class_accuracy"] = tuple(values["class_accuracy"])
+        for name in ("class_accuracy", "climb_s", "climb_accuracy"):
+            values[name] = tuple(values[name])
         made.append(TrialRow(**values))
     return made
 
@@ -123,6 +131,9 @@ def _row(folder: Path, trial: Trial) -> TrialRow:
     result = read_object(path / "result.json")
     told, identity = read_object(path / TRIAL), read_object(path / "fingerprint.json")
     outcome = Outcome.of(result)
+    rounds = [line for line in read_history(path) if line["kind"] == "round"]
+    on_validation = trial.experiment.selection.strategy in ON_VALIDATION
+    climb = climb_of(rounds, trains_on_validation=on_validation)
     accuracies = [np.nan if a is None else float(a) for a in result["test_class_accuracy"]]
     return TrialRow(
         trial=trial.name,
@@ -146,6 +157,9 @@ def _row(folder: Path, trial: Trial) -> TrialRow:
         seconds_training=outcome.seconds_training,
         seconds_other=outcome.seconds_other,
         ceiling=outcome.ceiling,
+        judge=climb.judge,
+        climb_s=climb.seconds,
+        climb_accuracy=climb.accuracy,
     )
 
 

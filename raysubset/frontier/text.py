@@ -16,6 +16,9 @@ from raysubset.report.wording import (
     percent_asked,
 )
 
+_FLATTERED = (
+    " Validation drove some choices and so flatters them: --data.tuning 0.1 keeps rows for this."
+)
 _MILLION, _HOUR_S, _LONG_S = 1_000_000, 3600.0, 10_000.0
 
 
@@ -40,6 +43,9 @@ def table_of(answer: Answer, price_per_hour: float | None) -> Table:
         Column(name="times", group="speed-up", cells=tuple(_times(c.speed_up) for c in cells)),
         Column(name="share", group="speed-up", cells=tuple(_of_ceiling(c) for c in cells)),
     ]
+    if answer.judge is not None:
+        reached = tuple(_reached(c) for c in cells)
+        columns.append(Column(name="target", group="speed-up", cells=reached))
     if price_per_hour is not None:
         columns.append(_costs(cells, price_per_hour))
     return Table(columns=tuple(columns), notes=_notes(answer, price_per_hour))
@@ -106,6 +112,15 @@ def _times(speed_up: float | None) -> str:
     return f"{decimal(speed_up)}x" if is_number(speed_up) else NOTHING
 
 
+def _reached(cell: Cell) -> str:
+    """Return for instance "3.10x", or "2 of 5" where not every seed got there."""
+    if cell.reach is None:
+        return NOTHING
+    if cell.reach.speed_up is not None:
+        return _times(cell.reach.speed_up)
+    return f"{cell.reach.reached} of {cell.reach.pairs}"
+
+
 def _of_ceiling(cell: Cell) -> str:
     if cell.speed_up is None or not is_number(cell.ceiling):
         return NOTHING
@@ -121,6 +136,14 @@ def _notes(answer: Answer, price_per_hour: float | None) -> tuple[str, ...]:
         "speed-up: full's time over this one's, selection included; share: of its ceiling, where "
         "a forward pass costs a third of a training step.",
     ]
+    if answer.judge is not None and answer.max_drop is not None:
+        notes.append(
+            f"target: full's seconds until it first stands {in_points(answer.max_drop)} below its "
+            f"own end, over this row's seconds until it stands there, on {answer.judge} rows, read "
+            "at the end of a round; or the seeds that got there."
+            + _FLATTERED
+            * (answer.judge == "validation")
+        )
     if price_per_hour is not None:
         notes.append(f"cost: of one run, at {price_per_hour:,g} an hour.")
     return tuple(notes)
