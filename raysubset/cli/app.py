@@ -18,12 +18,8 @@ from raysubset.experiment import did_you_mean, options, sentences
 OWN = ("data", "strategy", "fraction", "epochs", "run-dir", "resume", "local")
 OF_FRONTIER = (
     "goal",
-    "fractions",
-    "strategies",
-    "seeds",
-    "max-drop",
-    "no-controls",
-    "price-per-hour",
+    *("fractions", "strategies", "seeds", "max-drop", "no-controls", "price-per-hour"),
+    *("tune-lr", "sweep", "search", "samples", "early-stop"),
 )
 
 app = App(

@@ -27,6 +27,7 @@ SMALL = {"resources": {"workers": 1, "scorers": 1}}
 MOST_SEEDS = 8
 """What a search may spend on one fraction where nothing is said: its last planned look."""
 Mode = Literal["local", "crew", "auto"]
+Search, EarlyStop = Literal["grid", "optuna"], Literal["none", "asha"]
 
 
 @app.command
@@ -58,6 +59,24 @@ def frontier(
         Parameter(negative="", help="Bisect towards the smallest fraction within the drop."),
     ] = None,
     max_runs: Annotated[int | None, Parameter(help="With --find: the most runs to spend.")] = None,
+    tune_lr: Annotated[
+        int | None, Parameter(help="Choose each row's learning rate among this many (2 to 50).")
+    ] = None,
+    sweep: Annotated[
+        list[str] | None,
+        Parameter(
+            negative="", help="FIELD=V1,V2,...: values that each row chooses from; repeatable."
+        ),
+    ] = None,
+    search: Annotated[
+        Search | None, Parameter(help="All combinations, or samples of ranges LOW..HIGH.")
+    ] = None,
+    samples: Annotated[
+        int | None, Parameter(help="With --search optuna: candidates of each row and fraction.")
+    ] = None,
+    early_stop: Annotated[
+        EarlyStop | None, Parameter(help="Stop candidates that fall behind the others.")
+    ] = None,
     price_per_hour: Annotated[
         float | None, Parameter(help="What an hour of this machine costs, in your currency.")
     ] = None,
@@ -77,17 +96,24 @@ def frontier(
         "controls": controls,
         "find": find,
         "max_runs": max_runs,
+        "tune_lr": tune_lr,
+        "sweep": sweep,
+        "search": search,
+        "samples": samples,
+        "early_stop": early_stop,
         "price_per_hour": price_per_hour,
     }
-    sweep = _sweep(file, _with_goal(experiment, goal), given, run_dir, resume)
-    return run_frontier(sweep, trial_mode, resume=resume, local=local)
+    asked = _sweep(file, _with_goal(experiment, goal), given, run_dir, resume)
+    return run_frontier(asked, trial_mode, resume=resume, local=local)
 
 
 def run_frontier(sweep: Sweep, trial_mode: Mode, *, resume: bool, local: bool) -> Sweep:
     """Run what is missing of a frontier with a person looking on, then report it."""
+    from raysubset.frontier.helpers import check_helpers
     from raysubset.frontier.sweep import check_sweep, open_folder, run_here
     from raysubset.frontier.trial import Data
 
+    check_helpers(sweep.settings, local=local)
     console, data = Console(), Data(sweep.base)
     first = check_sweep(sweep, data)
     with stoppable(sweep.folder):
@@ -134,6 +160,7 @@ def _sweep(
 ) -> Sweep:
     """Return the sweep of a file, or of the folder to be resumed, and the options given."""
     from raysubset.frontier.sweep import Sweep, read_sweep
+    from raysubset.frontier.tuning import with_tuning_part
     from raysubset.preparation import new_folder
 
     _refuse_single(experiment)
@@ -152,7 +179,7 @@ def _sweep(
     settings = settings_of({**before, **own})
     name = base.data.path or base.data.format
     folder = Path(run_dir).absolute() if run_dir else new_folder(Path(name).name, "frontier")
-    return Sweep(folder=folder, base=base, settings=settings)
+    return Sweep(folder=folder, base=with_tuning_part(base, settings), settings=settings)
 
 
 def _with_goal(experiment: Experiment | None, goal: str | None) -> Experiment | None:

@@ -7,11 +7,12 @@ A fraction has two meanings, never mixed in one frontier: goal faster visits it 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from raysubset.errors import ConfigError
 from raysubset.experiment import WHOLE_POOL, Experiment
+from raysubset.frontier.overrides import Values, suffix_of
 from raysubset.frontier.settings import FrontierSettings
 
 FULL = "full"
@@ -45,6 +46,7 @@ class Trial:
         fraction: its column of the frontier; 1 for full.
         seed: parts, initial weights, order: trials of one seed are paired.
         experiment: what is run, fully resolved.
+        overrides: what was tuned in it, field by field.
     """
 
     row: str
@@ -52,11 +54,17 @@ class Trial:
     fraction: float
     seed: int
     experiment: Experiment
+    overrides: Values = field(default_factory=dict[str, Any])
+
+    @property
+    def cell(self) -> str:
+        """Row and fraction: what is tuned as one."""
+        return f"{self.row}-{self.fraction:.12g}"
 
     @property
     def name(self) -> str:
         """The trial's folder: unique in its frontier."""
-        return f"{self.row}-{self.fraction:.12g}-s{self.seed}"
+        return f"{self.cell}-s{self.seed}{suffix_of(self.overrides)}"
 
 
 def goal_of(base: Experiment) -> Goal:

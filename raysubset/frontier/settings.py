@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
@@ -21,6 +21,11 @@ def _listed(value: Any) -> Any:
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return (value,) if isinstance(value, (int, float)) else value
+
+
+def _one_or_more(value: Any) -> Any:
+    """Read one text as a list of one."""
+    return (value,) if isinstance(value, str) else value
 
 
 class FrontierSettings(Settings):
@@ -49,6 +54,21 @@ class FrontierSettings(Settings):
 
     max_runs: Annotated[int, Field(ge=1)] | None = None
     """With find: stop when the next look would take more runs than this."""
+
+    sweep: Annotated[tuple[str, ...], BeforeValidator(_one_or_more)] = ()
+    """FIELD=V1,V2,...: values that every row and fraction chooses from, on the tuning part."""
+
+    tune_lr: Annotated[int, Field(ge=2, le=50)] | None = None
+    """Choose every row's learning rate among so many, each twice the one before."""
+
+    search: Literal["grid", "optuna"] = "grid"
+    """grid: every combination; optuna: samples drawn by Optuna, from ranges LOW..HIGH too."""
+
+    samples: Annotated[int, Field(ge=2, le=1000)] | None = None
+    """With search optuna: how many candidates of every row and fraction are drawn."""
+
+    early_stop: Literal["none", "asha"] = "none"
+    """asha: stop candidates that fall behind the others of their row and fraction."""
 
     price_per_hour: Annotated[float, Field(ge=0)] | None = None
     """What an hour of this machine costs, in your currency: adds a column of costs."""
@@ -85,6 +105,25 @@ class FrontierSettings(Settings):
             raise ValueError("find needs a drop to find a fraction for; give --max-drop")
         if self.max_runs is not None and not self.find:
             raise ValueError("max_runs bounds a search; add --find, or leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_nonsense_about_tuning(self) -> FrontierSettings:
+        tuned, drawn = bool(self.sweep or self.tune_lr), self.search == "optuna"
+        if self.early_stop != "none" and not tuned:
+            raise ValueError("early_stop stops candidates; add --tune-lr or --sweep")
+        if drawn and not self.sweep:
+            raise ValueError("search optuna needs --sweep, as in --sweep training.lr=0.001..0.3")
+        if drawn and self.tune_lr:
+            raise ValueError("tune_lr is a grid; with optuna give --sweep training.lr=0.001..0.3")
+        if drawn != (self.samples is not None):
+            raise ValueError("search optuna and samples go together, as in --samples 10")
+        if tuned and self.find:
+            raise ValueError(
+                "find cannot be joined with --sweep or --tune-lr: every fraction that it looks at "
+                "would cost as many runs again as there are candidates; tune a frontier of the "
+                "fractions in question instead"
+            )
         return self
 
 

@@ -15,20 +15,24 @@ from raysubset.engine import Watch
 from raysubset.errors import RunFolderError, Stopped
 from raysubset.experiment import Experiment, read_yaml
 from raysubset.files import take_lock, write_json, write_text
-from raysubset.frontier.plan import (
-    Trial,
-    check_goal,
-    equal_time_trials,
-    goal_of,
-    seeds_of,
-    trials_of,
-)
+from raysubset.frontier.checking import check_trials
+from raysubset.frontier.plan import Trial, check_goal, equal_time_trials, goal_of, trials_of
 from raysubset.frontier.settings import FrontierSettings, settings_of
 from raysubset.frontier.table import TrialRow, rows_in
 from raysubset.frontier.trial import Data, is_finished, note_failure, read_object, run_trial
-from raysubset.preparation import Prepared, prepare, with_strategy
+from raysubset.frontier.tuning import (
+    RunTrials,
+    TuneCells,
+    applied,
+    cells_of,
+    grid_tuner,
+    read_tuned,
+    tune_missing,
+)
+from raysubset.preparation import Prepared
 
 FRONTIER, SHARES = "frontier.yaml", "equal_time.json"
+_TUNING = ("sweep", "tune_lr", "search", "samples", "early_stop")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +51,12 @@ class Sweep:
 
     @property
     def planned(self) -> list[Trial]:
-        """The trials that are known before any has run."""
+        """The trials that are known before any has run, with what their cells chose by now."""
+        return applied(self.untuned, read_tuned(self.folder))
+
+    @property
+    def untuned(self) -> list[Trial]:
+        """The trials that are known before any has run, as the experiment itself has them."""
         return trials_of(self.base, self.settings)
 
     @property
@@ -57,7 +66,8 @@ class Sweep:
             return []
         shares = _kept_shares(self.folder)
         known = {f: shares[f"{f:.12g}"] for f in self.settings.fractions if f"{f:.12g}" in shares}
-        return equal_time_trials(self.base, self.settings, known)
+        trials = equal_time_trials(self.base, self.settings, known)
+        return applied(trials, read_tuned(self.folder))
 
     @property
     def trials(self) -> list[Trial]:
@@ -71,8 +81,6 @@ class Sweep:
 
 Told = Callable[[Trial, str | None], None]
 """Called with a trial that ended, and why it failed (None: it did not)."""
-RunTrials = Callable[[Sequence[Trial]], None]
-"""Runs trials; one that fails is noted in its folder and does not stop the others."""
 
 
 def check_sweep(sweep: Sweep, data: Data) -> Prepared:
@@ -82,21 +90,16 @@ def check_sweep(sweep: Sweep, data: Data) -> Prepared:
         ConfigError, DataError, ModelError, BudgetError: named with the remedy.
     """
     check_goal(sweep.base, sweep.settings)
-    seed = seeds_of(sweep.base, sweep.settings)[0]
-    trials = [trial for trial in sweep.planned if trial.seed == seed]
-    asked = next((t for t in trials if t.role == "strategy"), trials[0])
-    first = prepare(asked.experiment, data.of(seed))
-    for trial in trials:
-        with_strategy(trial.experiment, *first.given)
-    return first
+    trials = [trial for trial in sweep.untuned if trial.seed == sweep.base.seed]
+    return check_trials(sweep.base, sweep.settings, trials, data)
 
 
 @contextmanager
 def open_folder(sweep: Sweep, *, resume: bool) -> Generator[None]:
     """Make the folder, or take up one of the same experiment, and hold it for this process.
 
-    Other fractions, strategies or seeds are more trials of the same frontier; another experiment
-    is another frontier.
+    Other fractions, strategies or seeds are more trials of the same frontier; another experiment,
+    or another choice of candidates, is another frontier.
 
     Raises:
         RunFolderError: a used folder without `resume`, one of another experiment (the difference
@@ -150,18 +153,34 @@ def read_sweep(folder: str | Path) -> Sweep:
     return Sweep(folder=path, base=Experiment.of(values["experiment"]), settings=settings)
 
 
-def run_sweep(sweep: Sweep, run_trials: RunTrials) -> None:
-    """Run what is missing, then adaptive random with the time that the strategies took."""
-    run_trials(left_of(sweep, sweep.planned))
+def run_sweep(sweep: Sweep, run_trials: RunTrials, tune: TuneCells | None = None) -> None:
+    """Run what is missing, then adaptive random with the time that the strategies took.
+
+    Args:
+        sweep: the frontier.
+        run_trials: runs trials; one that fails is noted in its folder and does not stop the others.
+        tune: sees that every candidate of a cell ends; None for a whole grid by `run_trials`.
+    """
+    tune = tune or grid_tuner(sweep.folder, sweep.base, sweep.settings, run_trials)
+    tune_missing(sweep.folder, sweep.base, sweep.settings, sweep.untuned, tune)
+    run_trials(left_of(sweep, _decided(sweep, sweep.planned)))
     if not sweep.settings.controls or goal_of(sweep.base) == "smaller":
         return
     _keep_shares(sweep)
-    run_trials(left_of(sweep, sweep.equal_time))
+    tune_missing(sweep.folder, sweep.base, sweep.settings, sweep.equal_time, tune)
+    run_trials(left_of(sweep, _decided(sweep, sweep.equal_time)))
 
 
 def left_of(sweep: Sweep, trials: Sequence[Trial]) -> list[Trial]:
     """Return the trials that are not finished."""
     return [trial for trial in trials if not is_finished(sweep.folder, trial)]
+
+
+def _decided(sweep: Sweep, trials: Sequence[Trial]) -> list[Trial]:
+    """Return the trials whose cells have chosen, or had nothing to choose."""
+    cells = {cell.cell for cell in cells_of(sweep.base, sweep.settings, trials)}
+    waiting = cells - read_tuned(sweep.folder).keys()
+    return [trial for trial in trials if trial.cell not in waiting]
 
 
 def run_here(
@@ -221,7 +240,12 @@ def _keep_shares(sweep: Sweep) -> None:
 
 
 def _check_same(sweep: Sweep, stored: Path, resume: bool) -> None:
-    lines = read_sweep(stored.parent).base.differences(sweep.base)
+    before = read_sweep(stored.parent)
+    lines = before.base.differences(sweep.base)
+    for name in _TUNING:
+        values = getattr(before.settings, name), getattr(sweep.settings, name)
+        if values[0] != values[1]:
+            lines.append(f"frontier.{name}: {values[0]} -> {values[1]}")
     shown = "".join(f"\n  {line}" for line in lines)
     if not resume:
         raise RunFolderError(

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from raysubset.engine import Outcome
+from raysubset.frontier.overrides import in_words
 from raysubset.frontier.plan import Role, Trial
 from raysubset.frontier.target import Judge, climb_of
 from raysubset.frontier.trial import FAILED, TRIAL, TRIALS, is_finished, read_object, trial_folder
@@ -51,6 +52,7 @@ class TrialRow:
         judge: the part on which the climb was watched; see `target.Climb`.
         climb_s: seconds at the end of each round.
         climb_accuracy: accuracy on the judge there.
+        options: what was tuned, for instance "training.lr=0.1"; "" where nothing was.
     """
 
     trial: str
@@ -77,6 +79,7 @@ class TrialRow:
     judge: Judge = "none"
     climb_s: tuple[float, ...] = ()
     climb_accuracy: tuple[float, ...] = ()
+    options: str = ""
 
     @property
     def seconds(self) -> float:
@@ -160,6 +163,7 @@ def _row(folder: Path, trial: Trial) -> TrialRow:
         judge=climb.judge,
         climb_s=climb.seconds,
         climb_accuracy=climb.accuracy,
+        options=in_words(trial.overrides),
     )
 
 
