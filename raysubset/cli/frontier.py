@@ -205,14 +205,11 @@ def _announce(
     console: Console, sweep: Sweep, first: Prepared, how: str
 ) -> Callable[[Trial, str | None], None]:
     """Print what is going to run; return what tells of each trial that ended."""
-    from raysubset.frontier.plan import num_equal_time
     from raysubset.frontier.plan_text import plan_lines
-    from raysubset.frontier.sweep import left_of
+    from raysubset.frontier.tuning_text import left_to_run
     from raysubset.frontier.watching import Teller
 
-    left = len(left_of(sweep, sweep.trials))
-    if not sweep.equal_time:
-        left += num_equal_time(sweep.base, sweep.settings)
+    left = left_to_run(sweep)
     known = None if sweep.settings.find else left
     for line in plan_lines(sweep, first, left, how):
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -32,6 +32,8 @@ from raysubset.frontier.sweep import FRONTIER
 from raysubset.frontier.table import TrialRow, to_table
 from raysubset.frontier.text import table_of
 from raysubset.frontier.trial import TRIALS
+from raysubset.frontier.tuning import Tuned
+from raysubset.frontier.tuning_text import plain_tuning, tried_table
 from raysubset.records import write_table
 from raysubset.report.pages import Chart, charts_of, write_pages
 from raysubset.report.pictures import Picture, data_uri
@@ -96,6 +98,7 @@ def write_frontier(
     sentences: Sequence[str],
     notes: Sequence[str],
     failures: Mapping[str, str],
+    tuned: Mapping[str, Tuned],
     heading: str,
     pictures: Mapping[int, Picture] | None,
     curve: LearningCurve | None = None,
@@ -110,6 +113,7 @@ def write_frontier(
         sentences: the answer for a person, the most important first.
         notes: what a reader must know beside the figures.
         failures: trial -> why it failed.
+        tuned: cell -> what it tried and chose.
         heading: how much of the frontier is there.
         pictures: id -> uint8 (channels, height, width); None for no pictures.
         curve: with goal smaller, what labels buy.
@@ -127,6 +131,7 @@ def write_frontier(
         "notes": list(notes),
         "failures": list(failures.items()),
         "charts": drawn,
+        "tried": tried_table(tuned),
         **_tables(answer, found, settings, rows, len(failures)),
         **_suspected(found, pictures or {}),
         "choices": _choices(folder, rows, answer, found, pictures or {}),
@@ -136,6 +141,7 @@ def write_frontier(
     told = plain_answer(answer, sentences, notes, failures, settings)
     told |= plain_findings(found.stability, found.changes, found.suspects)
     told["learning_curve"] = plain_curve(curve)
+    told["tuning"] = plain_tuning(tuned)
     write_json(folder / "frontier.json", told)
     write_pages(folder, "frontier", view)
 

@@ -19,6 +19,7 @@ from raysubset.frontier.plan import (
 from raysubset.frontier.sentences import row_title
 from raysubset.frontier.settings import MIN_SEEDS, FrontierSettings
 from raysubset.frontier.sweep import Sweep
+from raysubset.frontier.tuning_text import fallback_notes, tuning_lines, tuning_note
 from raysubset.learn.settings import DataSettings
 from raysubset.report.wording import count, counted, percent_asked
 
@@ -52,6 +53,7 @@ def plan_lines(sweep: Sweep, first: Prepared, left: int, how: str) -> list[str]:
         f"labels: {count(identity['pool'])} in the pool, {count(identity['validation'])} in "
         f"validation, {count(identity['test'])} in test",
     ]
+    lines += tuning_lines(sweep, int(identity["tuning"]))
     if settings.max_drop:
         lines.append(_detectable(settings))
     return lines + [f"note: {note}" for note in first.notes]
@@ -99,9 +101,8 @@ def notes_of(sweep: Sweep, answer: Answer) -> list[str]:
             f"{EQUAL_TIME}: as many epochs more as the dearest strategy's selection would pay for, "
             "never more visits than full"
         )
-    notes.append(
-        f"one learning rate ({sweep.base.training.lr:g}) serves every row; it was tuned for none"
-    )
+    tuned = sweep.tuned
+    notes += [tuning_note(sweep.base, sweep.settings, tuned), *fallback_notes(tuned)]
     notes.append(
         f"intervals are 95 % over seeds on these {count(answer.num_test)} test examples; each "
         "stands alone: of 20 comparisons about one excludes zero by chance"

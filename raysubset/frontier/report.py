@@ -12,6 +12,7 @@ from raysubset.frontier.sentences import sentences_of
 from raysubset.frontier.sweep import Sweep
 from raysubset.frontier.table import failures_in
 from raysubset.frontier.text import table_of
+from raysubset.frontier.tuning_text import chosen_lines
 from raysubset.report.pictures import Pictures
 from raysubset.report.table import text_table
 
@@ -43,6 +44,7 @@ def report_sweep(sweep: Sweep, pictures: Pictures | None) -> list[str]:
         sentences,
         notes,
         failures,
+        sweep.tuned,
         heading=heading,
         pictures=pictures,
         curve=curve,
@@ -53,4 +55,5 @@ def report_sweep(sweep: Sweep, pictures: Pictures | None) -> list[str]:
     if answer.cells:
         lines += [text_table(table_of(answer, sweep.settings.price_per_hour)), ""]
     lines += [*sentences, *(f"note: {note}" for note in notes)]
+    lines += chosen_lines(sweep.tuned)
     return lines + [f"failed: {name}: {why}" for name, why in failures.items()]

@@ -23,6 +23,7 @@ from raysubset.frontier.trial import Data, is_finished, note_failure, read_objec
 from raysubset.frontier.tuning import (
     RunTrials,
     TuneCells,
+    Tuned,
     applied,
     cells_of,
     grid_tuner,
@@ -73,6 +74,12 @@ class Sweep:
     def trials(self) -> list[Trial]:
         """All trials that are known by now."""
         return [*self.planned, *self.equal_time]
+
+    @property
+    def tuned(self) -> dict[str, Tuned]:
+        """Cell -> what it tried and chose, of the cells that have chosen, in the table's order."""
+        known = read_tuned(self.folder)
+        return {t.cell: known[t.cell] for t in self.trials if t.cell in known}
 
     def rows(self) -> list[TrialRow]:
         """Return the rows of the trials that are finished."""

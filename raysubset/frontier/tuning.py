@@ -87,7 +87,8 @@ def with_values(trial: Trial, values: Values) -> Trial:
     """Return the trial with these fields changed; the same trial for no fields."""
     if not values:
         return trial
-    return replace(trial, experiment=changed(trial.experiment, values), overrides=dict(values))
+    overrides = dict(sorted(values.items()))  # the order in which JSON gives them back
+    return replace(trial, experiment=changed(trial.experiment, values), overrides=overrides)
 
 
 def cells_of(base: Experiment, settings: FrontierSettings, trials: Sequence[Trial]) -> list[Trial]:
@@ -169,8 +170,9 @@ def read_tuned(folder: Path) -> dict[str, Tuned]:
     found: dict[str, Tuned] = {}
     for cell, entry in read_object(folder / TUNED).items():
         try:
-            tried = tuple(Tried(**one) for one in entry["tried"])
-            found[cell] = Tuned(**{**entry, "tried": tried, "chosen": dict(entry["chosen"])})
+            values: dict[str, Any] = {**entry, "chosen": dict(entry["chosen"])}
+            values["tried"] = tuple(Tried(**one) for one in entry["tried"])
+            found[cell] = Tuned(**values)
         except (KeyError, TypeError, ValueError):
             continue
     return found

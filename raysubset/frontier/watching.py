@@ -7,10 +7,12 @@ import time
 
 from rich.console import Console
 
+from raysubset.frontier.overrides import brief
 from raysubset.frontier.plan import Trial
 from raysubset.frontier.sentences import row_title
 from raysubset.frontier.sweep import Sweep
 from raysubset.frontier.trial import trial_folder
+from raysubset.frontier.tuning import stop_told
 from raysubset.report.wording import duration, percent, percent_asked
 
 
@@ -33,16 +35,23 @@ class Teller:
         """A trial ended; `failure` says why it has no result."""
         self.done += 1
         what = f"{row_title(trial.row)} {percent_asked(trial.fraction)} seed {trial.seed}"
+        what += "".join(f", {field}={brief(v)}" for field, v in trial.overrides.items())
         gave = f"failed: {failure}" if failure else self._gave(trial)
         line = f"{self._place()} {what}: {gave}{self._eta()}"
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _gave(self, trial: Trial) -> str:
+        stopped = stop_told(self.sweep.folder, trial)
+        if stopped:
+            return stopped
         path = trial_folder(self.sweep.folder, trial) / "result.json"
         result = json.loads(path.read_text(encoding="utf-8"))
         names = ("scoring", "greedy", "training", "other")
         seconds = sum(result[f"seconds_{name}"] or 0.0 for name in names)
-        return f"test {percent(result['test_accuracy'])} in {duration(seconds)}"
+        # A candidate is judged by the tuning part; its test accuracy is nobody's business yet.
+        candidate = trial.overrides and trial.seed == self.sweep.base.seed
+        part = "tuning" if candidate else "test"
+        return f"{part} {percent(result[f'{part}_accuracy'])} in {duration(seconds)}"
 
     def _place(self) -> str:
         return str(self.done) if self.total is None else f"{self.done}/{max(self.total, self.done)}"

@@ -42,6 +42,7 @@ def write(folder: Path, rows: Sequence[TrialRow], **changes: Any) -> Page:
         "sentences": sentences_of(answer, SETTINGS),
         "notes": ["a note"],
         "failures": {},
+        "tuned": {},
         "heading": f"{len(rows)} trials",
         "pictures": None,
     }
