@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from raysubset.frontier.plan import Trial
     from raysubset.frontier.sweep import RunTrials, Sweep
     from raysubset.frontier.trial import Data
+    from raysubset.frontier.tuning import TuneCells
     from raysubset.preparation import Prepared
 
 SMALL = {"resources": {"workers": 1, "scorers": 1}}
@@ -27,7 +28,8 @@ SMALL = {"resources": {"workers": 1, "scorers": 1}}
 MOST_SEEDS = 8
 """What a search may spend on one fraction where nothing is said: its last planned look."""
 Mode = Literal["local", "crew", "auto"]
-Search, EarlyStop = Literal["grid", "optuna"], Literal["none", "asha"]
+Search = Literal["grid", "optuna"]
+EarlyStop = Literal["none", "asha"]
 
 
 @app.command
@@ -131,16 +133,19 @@ def run_frontier(sweep: Sweep, trial_mode: Mode, *, resume: bool, local: bool) -
 def _run_on_ray(
     console: Console, sweep: Sweep, first: Prepared, data: Data, mode: Mode, resume: bool
 ) -> None:
-    from raysubset.cluster.sweeping import run_with_tune, sweep_session
+    from raysubset.cluster.sweeping import Placed, run_with_tune, sweep_session
+    from raysubset.cluster.tuning_cells import tune_on_ray
     from raysubset.frontier.sweep import open_folder
 
     with sweep_session(sweep.base, mode) as places, open_folder(sweep, resume=resume):
         kind = "in one process each" if places.mode == "local" else "with a crew each"
         teller = _announce(console, sweep, first, f"{places.at_once} at a time, {kind}")
-        _go(sweep, run_with_tune(sweep, data, places, teller))
+        placed = Placed(data)
+        tune = tune_on_ray(sweep, placed, places, teller)
+        _go(sweep, run_with_tune(sweep, placed, places, teller), tune)
 
 
-def _go(sweep: Sweep, run_trials: RunTrials) -> None:
+def _go(sweep: Sweep, run_trials: RunTrials, tune: TuneCells | None = None) -> None:
     """Run all that is missing, or what a search asks for."""
     from raysubset.frontier.finding import run_search
     from raysubset.frontier.sweep import run_sweep
@@ -148,7 +153,7 @@ def _go(sweep: Sweep, run_trials: RunTrials) -> None:
     if sweep.settings.find:
         run_search(sweep, run_trials)
     else:
-        run_sweep(sweep, run_trials)
+        run_sweep(sweep, run_trials, tune)
 
 
 def _sweep(

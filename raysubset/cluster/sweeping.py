@@ -1,9 +1,4 @@
-"""A sweep by Ray Tune: warm actors that each run one trial after the other.
-
-A trial with one rank and one scorer is a whole run inside its Tune actor (LocalPool and
-LocalTrainer, the same ids as with a crew): an empty fit() costs more than such a trial. A trial
-with more ranks starts a crew of its own.
-"""
+"""A sweep by Ray Tune: warm actors that each run one trial after the other."""
 
 from __future__ import annotations
 
@@ -22,13 +17,13 @@ from typing import Any, Literal
 import ray
 from ray import tune
 
-from raysubset.cluster.ray_run import run_ray
 from raysubset.cluster.session import ray_session
+from raysubset.cluster.trial_actor import Shared, TrialActor
 from raysubset.errors import CrewLost, RoomError
 from raysubset.experiment import Experiment, ResourceSettings
 from raysubset.frontier.plan import Trial
 from raysubset.frontier.sweep import RunTrials, Sweep, Told
-from raysubset.frontier.trial import Data, note_failure, run_trial
+from raysubset.frontier.trial import Data, note_failure
 
 logger = logging.getLogger(__name__)
 TrialMode = Literal["local", "crew", "auto"]
@@ -104,106 +99,112 @@ def _at_once(per: Mapping[str, float], there: Mapping[str, float]) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Shared:
-    """What every trial's actor gets: the sources are refs, put once by the driver."""
+class Search:
+    """How Tune goes through trials, where it is not simply all of them.
 
-    folder: Path
-    trials: tuple[Trial, ...]
-    sources: Mapping[int, Any]
-    import_from: str
-    mode: Literal["local", "crew"]
-    began: float
+    Attributes:
+        scheduler: who stops trials; None: nobody.
+        searcher: who draws configs; None: every trial once.
+        num_samples: the most that the searcher draws.
+    """
 
-
-class TrialActor(tune.Trainable):
-    """Runs one trial a step; Tune hands the same process trial after trial."""
-
-    def setup(self, config: dict[str, Any], shared: _Shared | None = None) -> None:
-        """Take the first trial, and what all trials share."""
-        assert shared is not None
-        self.shared, self.index = shared, int(config["trial"])
-        self.start_s = max(0.0, time.time() - shared.began)
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next trial; this process is warm now."""
-        self.index, self.start_s = int(new_config["trial"]), 0.0
-        return True
-
-    def step(self) -> dict[str, Any]:
-        """Run the trial; its failure is noted in its folder and told, and stops no other."""
-        shared, trial = self.shared, self.shared.trials[self.index]
-        try:
-            run_trial(
-                trial,
-                shared.folder,
-                ray.get(shared.sources[trial.seed]),
-                import_from=shared.import_from,
-                seconds_start=self.start_s,
-                run=run_ray if shared.mode == "crew" else None,
-            )
-        except Exception as error:  # one trial's failure, whatever it is, is its own
-            return {"done": True, "failed": note_failure(trial, shared.folder, error)}
-        return {"done": True, "failed": None}
+    scheduler: Any = None
+    searcher: Any = None
+    num_samples: int = 1
 
 
-def run_with_tune(sweep: Sweep, data: Data, places: Places, told: Told) -> RunTrials:
+class Placed:
+    """The data of a frontier in the object store: put once, whoever runs trials on it."""
+
+    def __init__(self, data: Data) -> None:
+        """Hold the data; nothing is put yet."""
+        self.data = data
+        self._refs: dict[int, Any] = {}
+
+    def of(self, trials: Sequence[Trial]) -> dict[int, Any]:
+        """Return seed -> the ref of its sources."""
+        for trial in trials:
+            key = self.data.seed_of(trial.seed)
+            if key not in self._refs:
+                self._refs[key] = ray.put(self.data.of(trial.seed))
+        return {t.seed: self._refs[self.data.seed_of(t.seed)] for t in trials}
+
+
+def shared_by(
+    sweep: Sweep,
+    placed: Placed,
+    places: Places,
+    trials: Sequence[Trial],
+    *,
+    stoppable: bool = False,
+) -> Shared:
+    """Return what the actors of these trials get."""
+    return Shared(
+        folder=sweep.folder,
+        trials=tuple(trials),
+        sources=placed.of(trials),
+        import_from=os.getcwd(),
+        mode=places.mode,
+        began=time.time(),
+        stoppable=stoppable,
+    )
+
+
+def run_with_tune(sweep: Sweep, data: Data | Placed, places: Places, told: Told) -> RunTrials:
     """Return what runs trials by Tune on the Ray that is connected; data is put there once."""
-    refs: dict[int, Any] = {}
+    placed = data if isinstance(data, Placed) else Placed(data)
 
     def run_all(trials: Sequence[Trial]) -> None:
-        if not trials:
-            return
-        for trial in trials:
-            key = data.seed_of(trial.seed)
-            refs.setdefault(key, None)
-            if refs[key] is None:
-                refs[key] = ray.put(data.of(trial.seed))
-        shared = _Shared(
-            folder=sweep.folder,
-            trials=tuple(trials),
-            sources={t.seed: refs[data.seed_of(t.seed)] for t in trials},
-            import_from=os.getcwd(),
-            mode=places.mode,
-            began=time.time(),
-        )
-        _fit(sweep, shared, places, told)
+        if trials:
+            fit(sweep, shared_by(sweep, placed, places, trials), places, told)
 
     return run_all
 
 
-def _fit(sweep: Sweep, shared: _Shared, places: Places, told: Told) -> None:
+def fit(
+    sweep: Sweep, shared: Shared, places: Places, told: Told, search: Search | None = None
+) -> None:
+    """Run trials by Tune to their ends; a failed one is noted, told, and stops no other."""
     # Ours: the command line owns Ctrl-C, and a trial's record is its run folder.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the new one prints boxes at verbose=0
-    state = sweep.folder / _STATE
+    state, how = sweep.folder / _STATE, search or Search()
+    every = {"trial": tune.grid_search(list(range(len(shared.trials))))}
     tuner = tune.Tuner(
         tune.with_resources(
             tune.with_parameters(TrialActor, shared=shared), dict(places.resources)
         ),
-        param_space={"trial": tune.grid_search(list(range(len(shared.trials))))},
+        param_space={} if how.searcher else every,
         tune_config=tune.TuneConfig(
             max_concurrent_trials=places.at_once + places.waiting,
             reuse_actors=True,
-            num_samples=1,
+            num_samples=how.num_samples,
+            scheduler=how.scheduler,
+            search_alg=how.searcher,
+            trial_dirname_creator=lambda trial: str(trial.trial_id),
         ),
-        run_config=tune.RunConfig(
-            name="sweep",
-            storage_path=str(state),
-            verbose=0,
-            callbacks=[_Teller(shared, told)],
-            failure_config=tune.FailureConfig(
-                max_failures=sweep.base.resources.max_failures, fail_fast=False
-            ),
-            # The run folder is the checkpoint; Tune would ask a class for one at its end.
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-        ),
+        run_config=_run_config(sweep, shared, told, state),
     )
     try:
         with _sigterm_gets_through():
             tuner.fit()
     finally:
         shutil.rmtree(state, ignore_errors=True)
+
+
+def _run_config(sweep: Sweep, shared: Shared, told: Told, state: Path) -> tune.RunConfig:
+    return tune.RunConfig(
+        name="sweep",
+        storage_path=str(state),
+        verbose=0,
+        callbacks=[_Teller(shared, told)],
+        failure_config=tune.FailureConfig(
+            max_failures=sweep.base.resources.max_failures, fail_fast=False
+        ),
+        # The run folder is the checkpoint; Tune would ask a class for one at its end.
+        checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+    )
 
 
 @contextmanager
@@ -233,7 +234,7 @@ def _sigterm_gets_through() -> Generator[None]:
 class _Teller(tune.Callback):
     """Tells the driver of each trial that ended."""
 
-    def __init__(self, shared: _Shared, told: Told) -> None:
+    def __init__(self, shared: Shared, told: Told) -> None:
         self.shared, self.told = shared, told
 
     def __getstate__(self) -> dict[str, Any]:
@@ -251,4 +252,4 @@ class _Teller(tune.Callback):
         self.told(lost, note_failure(lost, self.shared.folder, error))
 
     def _of(self, trial: Any) -> Trial:
-        return self.shared.trials[int(trial.config["trial"])]
+        return self.shared.trial_of(trial.config)

@@ -145,7 +145,7 @@ def tune_missing(
     listed = tune(cells)
     for cell in cells:
         candidates = [with_values(cell, values) for values in listed[cell.cell]]
-        tried = [_tried(folder, candidate) for candidate in candidates]
+        tried = [tried_of(folder, candidate) for candidate in candidates]
         ended = [one for one in tried if one is not None]
         if len(ended) == len(tried):
             known[cell.cell] = _tuned(folder, base, cell, candidates, ended)
@@ -199,7 +199,7 @@ def _stop_of(folder: Path, candidate: Trial) -> dict[str, Any]:
     return stop if {"tuning_accuracy", "epochs"} <= stop.keys() else {}
 
 
-def _tried(folder: Path, candidate: Trial) -> Tried | None:
+def tried_of(folder: Path, candidate: Trial) -> Tried | None:
     """Return what the run folder of a candidate says; None before it has ended."""
     path, values = trial_folder(folder, candidate), candidate.overrides
     if is_finished(folder, candidate):
