@@ -61,7 +61,7 @@ class Watch(Protocol):
         ...
 
     def round_started(self, phase: Phase, rounds: int) -> None:
-        """A round begins."""
+        """A round begins; may raise `Stopped`."""
         ...
 
     def round_done(self, phase: Phase, selection: Selection, metrics: Mapping[str, Any]) -> None:
@@ -153,8 +153,8 @@ def run(
     weights = ledger.weights
     seen = ledger.observations(int(ledger.identity["parts"]["pool"]))
     for phase in phases[ledger.done :]:
-        watch.round_started(phase, len(phases))
         try:
+            watch.round_started(phase, len(phases))
             selection = _selection(pool, phase, weights, ledger)
         except Stopped:
             ledger.settle()  # the round before is whole, whatever becomes of this one

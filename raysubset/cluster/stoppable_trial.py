@@ -71,7 +71,7 @@ class StoppableTrial:
         return told
 
     def stop(self) -> None:
-        """Ask the trial to end at its next batch, and wait until it has.
+        """Ask the trial to end at its next batch or round, and wait until it has.
 
         Raises:
             CrewLost: it did not; its process must go.
@@ -87,12 +87,12 @@ class StoppableTrial:
             )
 
     def progress(self, stage: str, done: int, of: int) -> None:
-        """Between two batches: the place to stop."""
-        if self._stop.is_set():
-            raise Stopped(f"trial {self.name} was stopped early.")
+        """Between two batches: a place to stop."""
+        self._end_if_asked()
 
     def round_started(self, phase: Phase, rounds: int) -> None:
-        """Do nothing: the round before is not settled yet, so this is no place to stop."""
+        """Between two rounds: the usual place to stop, where nothing is lost."""
+        self._end_if_asked()
 
     def round_done(self, phase: Phase, selection: Selection, metrics: Mapping[str, Any]) -> None:
         """Report a round and wait for the word to go on; the last round just ends the trial."""
@@ -108,6 +108,10 @@ class StoppableTrial:
         )
         if not self._go_on.acquire(timeout=self.wait_s):
             self._stop.set()  # whoever asked for reports is gone
+
+    def _end_if_asked(self) -> None:
+        if self._stop.is_set():
+            raise Stopped(f"trial {self.name} was stopped early.")
 
     def _run(self, run: Callable[[Watch], Outcome]) -> None:
         try:

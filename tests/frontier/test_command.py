@@ -49,6 +49,14 @@ CASES = {
     "no epoch left": ("--epochs 2 --selection.select_every 5", "no epoch for GLISTER"),
     "missing data": ("--data nowhere.csv", "nowhere.csv"),
     "more ranks than cores": ("--resources.workers 99 --training.batch_size 200", "99"),
+    "one rate is no choice": ("--tune-lr 1", "--tune-lr 1: "),
+    "sweep of fractions": ("--sweep selection.fraction=0.1,0.2", "give --fractions"),
+    "sweep of a typo": ("--sweep training.lrr=0.1,0.2", "did you mean training.lr"),
+    "sweep of a range": ("--sweep training.lr=0.1..0.2", "--search optuna"),
+    "a candidate that cannot run": ("--sweep training.batch_size=1,0", "greater than or equal"),
+    "a candidate of no epoch": ("--sweep selection.select_every=2,9", "candidate selection."),
+    "asha without ray": ("--tune-lr 3 --early-stop asha --local", "--local runs without Ray"),
+    "find and tune": ("--find --tune-lr 3", "cannot be joined"),
     "unknown mode": ("--trial-mode threads", "trial-mode"),
 }
 
@@ -168,3 +176,35 @@ def test_a_search_says_what_it_found_first(no_ray: Path, capsys: pytest.CaptureF
     told = json.loads(Path("f/frontier.json").read_text())["sentences"]
     assert "certified" in told[0] and told[0] in shown
     assert not any("smallest fraction" in sentence for sentence in told)
+
+
+def test_optuna_that_is_not_installed_is_asked_for(
+    no_ray: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("raysubset.frontier.helpers.find_spec", lambda _: None)
+    words = "--search optuna --samples 3 --sweep training.lr=0.01..0.1".split()
+    assert call(["frontier", *words])[0] == 2
+    assert 'pip install "raysubset[optuna]"' in capsys.readouterr().err
+    assert not any(no_ray.iterdir())
+
+
+def test_a_tuned_frontier_says_what_it_tunes_and_counts_every_run(
+    no_ray: Path, capsys: pytest.CaptureFixture[str]
+):
+    words = [*WIDE, "--seeds", "2", "--max-drop", "none", "--no-controls", "--tune-lr", "2"]
+    code, sweep = call(["frontier", *words, "--local", "--run-dir", "f"])
+    shown = capsys.readouterr().out
+    assert code == 0
+    # full and two fractions: two candidates each, and the second seed
+    assert "training.lr 0.025, 0.05: 2 candidates for each of 3 cells" in shown
+    assert "9 left to run" in shown and "9/9 " in shown
+    assert "data.tuning: 0.1 of the train rows" in shown
+    assert sweep.base.data.tuning == 0.1
+    assert "training.lr was chosen for every row and fraction among the same 2" in shown
+    assert "it was tuned for none" not in shown
+
+    again = ["frontier", "--local", "--resume", "--run-dir", "f"]
+    assert call([*again, "--tune-lr", "3"])[0] == 2
+    assert "frontier.tune_lr: 2 -> 3" in capsys.readouterr().err
+    assert call(again)[0] == 0
+    assert "0 left to run" in capsys.readouterr().out
