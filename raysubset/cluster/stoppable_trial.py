@@ -27,7 +27,7 @@ class Report:
 
     Attributes:
         epochs: passes over its subset (or over all of its rows) that are done.
-        share: of all its example visits that are done.
+        share: of its example visits that are done, a proxy's left out.
         tuning_accuracy: now.
     """
 
@@ -97,15 +97,14 @@ class StoppableTrial:
     def round_done(self, phase: Phase, selection: Selection, metrics: Mapping[str, Any]) -> None:
         """Report a round and wait for the word to go on; the last round just ends the trial."""
         visits = phase.visits_before + phase.visits
-        if visits == phase.total_visits or self._stop.is_set():
+        begin, end = phase.lr_span or (0, phase.total_visits)
+        # Goal smaller: the proxy, which only chooses, is no figure of the model that is trained.
+        is_proxy = end < phase.total_visits
+        if is_proxy or visits == end or self._stop.is_set():
             return
-        self._told.put(
-            Report(
-                epochs=phase.epochs.stop,
-                share=visits / phase.total_visits,
-                tuning_accuracy=float(metrics["tuning_accuracy"]),
-            )
-        )
+        share = (visits - begin) / (end - begin)
+        accuracy = float(metrics["tuning_accuracy"])
+        self._told.put(Report(epochs=phase.epochs.stop, share=share, tuning_accuracy=accuracy))
         if not self._go_on.acquire(timeout=self.wait_s):
             self._stop.set()  # whoever asked for reports is gone
 

@@ -16,6 +16,7 @@ from raysubset.cluster.sweeping import Placed, Places, run_with_tune
 from raysubset.cluster.tuning_cells import tune_on_ray
 from raysubset.engine import Outcome, Watch
 from raysubset.errors import CrewLost, Stopped
+from raysubset.frontier.candidates import changed
 from raysubset.frontier.plan import Trial
 from raysubset.frontier.sweep import Sweep, left_of, run_sweep
 from raysubset.frontier.trial import Data, run_trial, trial_folder
@@ -70,6 +71,17 @@ def test_a_trial_that_is_never_stopped_reports_its_rounds_and_gives_the_same(tmp
     assert [t.share for t in told[:-1] if isinstance(t, Report)] == pytest.approx([1 / 3, 2 / 3])
     stoppable.stop()
     assert not threads_of(trial.name)
+
+
+def test_a_proxy_that_only_chooses_is_not_reported(tmp_path: Path):
+    own = tuning(tmp_path / "f", tune_lr=2)
+    smaller = changed(own.base, {"selection.goal": "smaller", "selection.proxy_epochs": 2})
+    stoppable, _ = started(replace(own, base=smaller))
+    told: list[Report | Outcome] = [stoppable.next()]
+    while isinstance(told[-1], Report):
+        told.append(stoppable.next())
+    shares = [t.share for t in told if isinstance(t, Report)]
+    assert shares == pytest.approx([1 / 3, 2 / 3])
 
 
 def test_a_stopped_trial_ends_by_itself_and_its_folder_keeps_the_rounds(tmp_path: Path):

@@ -54,7 +54,10 @@ CASES = {
     "sweep of a typo": ("--sweep training.lrr=0.1,0.2", "did you mean training.lr"),
     "sweep of a range": ("--sweep training.lr=0.1..0.2", "--search optuna"),
     "a candidate that cannot run": ("--sweep training.batch_size=1,0", "greater than or equal"),
-    "a candidate of no epoch": ("--sweep selection.select_every=2,9", "candidate selection."),
+    "a candidate of no epoch": (
+        "--epochs 20 --sweep selection.select_every=10,30",
+        "candidate selection.",
+    ),
     "asha without ray": ("--tune-lr 3 --early-stop asha --local", "--local runs without Ray"),
     "find and tune": ("--find --tune-lr 3", "cannot be joined"),
     "unknown mode": ("--trial-mode threads", "trial-mode"),
