@@ -111,11 +111,11 @@ def frontier(
 
 def run_frontier(sweep: Sweep, trial_mode: Mode, *, resume: bool, local: bool) -> Sweep:
     """Run what is missing of a frontier with a person looking on, then report it."""
-    from raysubset.frontier.helpers import check_helpers
+    from raysubset.frontier.extras import check_extras
     from raysubset.frontier.sweep import check_sweep, open_folder, run_here
     from raysubset.frontier.trial import Data
 
-    check_helpers(sweep.settings, local=local)
+    check_extras(sweep.settings, local=local)
     console, data = Console(), Data(sweep.base)
     first = check_sweep(sweep, data)
     with stoppable(sweep.folder):

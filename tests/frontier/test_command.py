@@ -184,7 +184,7 @@ def test_a_search_says_what_it_found_first(no_ray: Path, capsys: pytest.CaptureF
 def test_optuna_that_is_not_installed_is_asked_for(
     no_ray: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("raysubset.frontier.helpers.find_spec", lambda _: None)
+    monkeypatch.setattr("raysubset.frontier.extras.find_spec", lambda _: None)
     words = "--search optuna --samples 3 --sweep training.lr=0.01..0.1".split()
     assert call(["frontier", *words])[0] == 2
     assert 'pip install "raysubset[optuna]"' in capsys.readouterr().err

@@ -8,7 +8,7 @@ from raysubset.errors import ConfigError
 from raysubset.frontier.settings import FrontierSettings
 
 
-def check_helpers(settings: FrontierSettings, *, local: bool) -> None:
+def check_extras(settings: FrontierSettings, *, local: bool) -> None:
     """Refuse what cannot be done without a helper that is not there.
 
     Raises:
