@@ -22,6 +22,7 @@ from pydantic import (
 
 from raysubset.errors import ConfigError
 from raysubset.learn.settings import DataSettings, ModelSettings, Settings, TrainingSettings
+from raysubset.tracking.settings import TrackingSettings, redacted
 
 MAX_YAML_BYTES = 1_000_000
 _SHOWN = 10
@@ -194,6 +195,7 @@ class Experiment(Settings):
     selection: SelectionSettings = SelectionSettings()
     training: TrainingSettings = TrainingSettings()
     resources: ResourceSettings = ResourceSettings()
+    tracking: TrackingSettings = TrackingSettings()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """The seed of everything: parts, weights, order, augmentation, selection."""
 
@@ -221,13 +223,18 @@ class Experiment(Settings):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the config's canonical JSON."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """SHA-256 of the canonical JSON of what decides a run; see `deciding`."""
+        text = json.dumps(self.deciding, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
+    @property
+    def deciding(self) -> dict[str, Any]:
+        """The config without `tracking`: where a run reports is no part of what it gives."""
+        return self.model_dump(mode="json", exclude={"tracking"})
+
     def differences(self, other: Experiment) -> list[str]:
-        """Return "section.option: a -> b" for everything that differs."""
-        mine, theirs = flatten(self.model_dump(mode="json")), flatten(other.model_dump(mode="json"))
+        """Return "section.option: a -> b" for everything that differs, but for `tracking`."""
+        mine, theirs = flatten(self.deciding), flatten(other.deciding)
         keys = [k for k in mine | theirs if mine.get(k) != theirs.get(k)]
         return [f"{key}: {mine.get(key)} -> {theirs.get(key)}" for key in keys]
 
@@ -343,7 +350,9 @@ def _sentence(error: Any) -> tuple[str, str]:
     while parts and ".".join(parts) not in [*known, *sections]:
         # pydantic appends the tried branch of a union to the place; the option is what precedes.
         parts.pop()
-    what = f"{'.'.join(parts) or 'experiment'}={_brief().repr(error['input'])}: "
+    given = error["input"]
+    told = _brief().repr(redacted(given) if isinstance(given, str) else given)
+    what = f"{'.'.join(parts) or 'experiment'}={redacted(told)}: "
     if error["type"] == "model_type":
         return what, "must be a section of options; give its options or leave it out"
     message = error["msg"].removeprefix("Value error, ")

@@ -84,6 +84,7 @@ class Ledger:
         self.path, self.experiment, self.identity = path, experiment, dict(identity)
         self.rounds = path / "rounds"
         self.done = 0
+        self.committed: Callable[[], object] = lambda: None  # called after each committed round
         self._parent = ""
         self._checkpoint: CheckpointRef | None = None
         self._pending: tuple[Round, Saved] | None = None
@@ -257,6 +258,7 @@ class Ledger:
         self._checkpoint = CheckpointRef(path=str(folder / "checkpoint"), files=files)
         self.done = number + 1
         self._prune()
+        self.committed()
 
     def _prune(self) -> None:
         for number in range(self.done - self.experiment.resources.keep_checkpoints):

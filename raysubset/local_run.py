@@ -11,7 +11,7 @@ from raysubset.engine import Outcome, Silence, Watch, run
 from raysubset.errors import ConfigError
 from raysubset.learn.local import local_ports
 from raysubset.learn.problem import torch_threads
-from raysubset.preparation import Prepared, open_ledger
+from raysubset.preparation import Prepared, tracked_ledger
 
 
 def run_local(
@@ -21,23 +21,22 @@ def run_local(
     watch = watch or Silence()
     resources = prepared.experiment.resources
     device = local_device(resources.device)  # before the run folder is made
-    with torch_threads(resources.threads_per_rank):
-        ledger = open_ledger(prepared, run_dir, resume=resume)
+    with (
+        torch_threads(resources.threads_per_rank),
+        tracked_ledger(prepared, run_dir, resume=resume) as ledger,
+    ):
+        pool, trainer = local_ports(
+            prepared.problem,
+            prepared.chooser,
+            ledger.rounds,
+            world=resources.workers,
+            device=device,
+            progress=watch.progress,
+        )
         try:
-            pool, trainer = local_ports(
-                prepared.problem,
-                prepared.chooser,
-                ledger.rounds,
-                world=resources.workers,
-                device=device,
-                progress=watch.progress,
-            )
-            try:
-                return run(prepared.experiment, prepared.phases, pool, trainer, ledger, watch)
-            finally:
-                trainer.close()
+            return run(prepared.experiment, prepared.phases, pool, trainer, ledger, watch)
         finally:
-            ledger.close()
+            trainer.close()
 
 
 def local_device(asked: str) -> str:

@@ -8,7 +8,8 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,7 +21,7 @@ import pyarrow as pa
 from raysubset.core.budget import budget_of
 from raysubset.core.filters import Verdict
 from raysubset.errors import ConfigError, RunFolderError
-from raysubset.experiment import Experiment
+from raysubset.experiment import Experiment, flatten
 from raysubset.learn.choosing import Choice, Chooser, filter_pool
 from raysubset.learn.data import Dataset
 from raysubset.learn.models import has_batch_norm, resolved_name
@@ -32,6 +33,8 @@ from raysubset.ledger import Ledger
 from raysubset.named import filters_of, strategy_of
 from raysubset.schedule import KEPT, Phase, plan
 from raysubset.strategies.selection import Selection
+from raysubset.tracking.settings import import_trackers
+from raysubset.tracking.tracked import tracked
 
 ON_VALIDATION = ("full-validation-compressed", "validation-only", "random-validation")
 MANY_LOOKS = 50_000_000  # from here on a selection takes tens of seconds on a CPU core
@@ -76,6 +79,7 @@ def prepare(
     Raises:
         ConfigError, DataError, ModelError, BudgetError: bad input, named with its remedy.
     """
+    import_trackers(experiment.tracking)
     problem = make_problem(
         data=experiment.data,
         model=experiment.model,
@@ -193,6 +197,20 @@ def open_ledger(prepared: Prepared, path: str | Path, *, resume: bool = False) -
         parts=parts_table(prepared),
         resume=resume,
     )
+
+
+@contextmanager
+def tracked_ledger(
+    prepared: Prepared, path: str | Path, *, resume: bool = False
+) -> Generator[Ledger]:
+    """Open the run's ledger and tell its rounds to whoever tracks the run; let go of both."""
+    ledger, experiment = open_ledger(prepared, path, resume=resume), prepared.experiment
+    try:
+        with tracked(ledger.path, experiment.tracking, flatten(experiment.deciding)) as committed:
+            ledger.committed = committed
+            yield ledger
+    finally:
+        ledger.close()
 
 
 def check_folder(prepared: Prepared, path: str | Path, *, resume: bool = False) -> None:

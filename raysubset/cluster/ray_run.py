@@ -19,7 +19,7 @@ from raysubset.cluster.session import ray_session
 from raysubset.engine import Outcome, Silence, Watch, run
 from raysubset.experiment import Experiment
 from raysubset.learn.problem import Problem, torch_threads
-from raysubset.preparation import Prepared, open_ledger
+from raysubset.preparation import Prepared, tracked_ledger
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,15 +76,14 @@ def run_on(
 ) -> Outcome:
     """Run one experiment with a crew that stands ready."""
     watch = watch or Silence()
-    with torch_threads(prepared.experiment.resources.threads_per_rank):
-        ledger = open_ledger(prepared, run_dir, resume=resume)
-        try:
-            crew, name = with_hands.crew, str(ledger.path)
-            pool = RayPool(name, prepared.chooser, crew, with_hands.scorers, watch.progress)
-            trainer = RayTrainer(name, crew, with_hands.room, ledger.rounds, pool, watch.progress)
-            return run(prepared.experiment, prepared.phases, pool, trainer, ledger, watch)
-        finally:
-            ledger.close()
+    with (
+        torch_threads(prepared.experiment.resources.threads_per_rank),
+        tracked_ledger(prepared, run_dir, resume=resume) as ledger,
+    ):
+        crew, name = with_hands.crew, str(ledger.path)
+        pool = RayPool(name, prepared.chooser, crew, with_hands.scorers, watch.progress)
+        trainer = RayTrainer(name, crew, with_hands.room, ledger.rounds, pool, watch.progress)
+        return run(prepared.experiment, prepared.phases, pool, trainer, ledger, watch)
 
 
 def run_ray(
