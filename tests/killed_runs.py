@@ -61,11 +61,13 @@ def reaper() -> Generator[Callable[[dict[str, Any], Path, Death], bool]]:
 def _serve() -> None:
     import pyarrow.parquet
     import safetensors.torch
+    import tensorboardX.summary
     import torchmetrics.classification
 
     from tests.small_runs import prepared
 
     assert pyarrow.parquet and safetensors.torch and torchmetrics.classification
+    assert tensorboardX.summary
     for line in sys.stdin:
         job = json.loads(line)
         prepared(**job["options"])
