@@ -312,6 +312,8 @@ def did_you_mean(word: str, known: list[str]) -> str:
     Whole names of one section look alike by the section alone.
     """
     section, _, last = word.rpartition(".")
+    if same := [name for name in known if name.rpartition(".")[2] == last]:
+        return f"; did you mean {same[0]}?"
     beside = [name for name in known if name.rpartition(".")[0] == section]
     for names in (beside, known):
         by_last = {name.rpartition(".")[2]: name for name in names}
