@@ -16,6 +16,7 @@ from tensorboardX.record_writer import RecordWriter
 
 from raysubset.errors import Stopped, TrainingDiverged
 from raysubset.local_run import run_local
+from raysubset.records import read_history
 from raysubset.tracking import follower, tracked
 from raysubset.tracking.event_files import EventFiles
 from raysubset.tracking.tracker import Facts, Told
@@ -72,7 +73,7 @@ def test_event_files_hold_exactly_the_figures_of_the_history(
 ):
     outcome, left = play(prepared(**options), tmp_path / "run")
     assert rounds_only(left.path) == told_by_history(left.path)
-    last = outcome.visits
+    last = read_history(left.path)[-1]["visits"]
     assert scalars(left.path)["test/accuracy", last] == [float32(outcome.test_accuracy)]
     assert ("training/lr", last) in scalars(left.path)
     told = texts(left.path)

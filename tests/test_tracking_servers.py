@@ -67,7 +67,8 @@ def told_by_history(folder: Path) -> list[tuple[str, float, int]]:
         for name, value in figures(line).items()
     ]
     result = json.loads((folder / "result.json").read_text())
-    ends = [(name, value, result["visits"]) for name, value in outcome(result).items()]
+    last = points[-1][2]
+    ends = [(name, value, last) for name, value in outcome(result).items()]
     return sorted(points + ends)
 
 

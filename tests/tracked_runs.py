@@ -94,7 +94,7 @@ class Diary:
     def caught_up(self) -> None:
         pass
 
-    def finished(self, result: Mapping[str, Any], time_s: float) -> None:
+    def finished(self, result: Mapping[str, Any], visits: int, time_s: float) -> None:
         self.results.append(result)
 
     def close(self, ending: Ending) -> None:

@@ -31,7 +31,6 @@ class EventFiles:
         self._facts, self._folder = facts, facts.folder / FOLDER
         self._writer: Any = None
         self._older: list[Path] = []
-        self._visits = 0
 
     def begin(self) -> int:
         """Start a new file; what a reader has seen of older ones is to be forgotten."""
@@ -52,7 +51,6 @@ class EventFiles:
         with self._closed_by_an_error():
             for visits, named in told.points:
                 self._scalars(told.time_s, visits, named)
-        self._visits = told.points[-1][0]
 
     def caught_up(self) -> None:
         """Bring all to disk; then the files before this one say nothing that it does not."""
@@ -62,11 +60,11 @@ class EventFiles:
             path.unlink(missing_ok=True)
         self._older = []
 
-    def finished(self, result: Mapping[str, Any], time_s: float) -> None:
+    def finished(self, result: Mapping[str, Any], visits: int, time_s: float) -> None:
         """Write the test part's figures, and the outcome as a table."""
         with self._closed_by_an_error():
-            self._scalars(time_s, self._visits, outcome(result))
-            self._text(time_s, self._visits, "outcome", result)
+            self._scalars(time_s, visits, outcome(result))
+            self._text(time_s, visits, "outcome", result)
 
     def close(self, ending: Ending) -> None:
         """Close the file."""

@@ -32,6 +32,7 @@ class Follower:
         self._awake = threading.Event()
         self._ending: Ending | None = None
         self._attached, self._has, self._offset = False, 0, 0
+        self._visits = 0
         self._thread = threading.Thread(target=self._follow, name=tracker.name, daemon=True)
         self._started = self._hanging() < _MANY
         if self._started:
@@ -83,12 +84,13 @@ class Follower:
             if told.number >= self._has:
                 self._tracker.round_done(told)
                 self._has = told.number + 1
-            self._offset = offset
+            self._offset, self._visits = offset, told.points[-1][0]
         self._tracker.caught_up()
         _in_trouble.discard(self._tracker.name)
         if ending == "finished":
             result = self._folder / "result.json"
-            self._tracker.finished(json.loads(result.read_text()), time_of(result))
+            given, time_s = json.loads(result.read_text()), time_of(result)
+            self._tracker.finished(given, self._visits, time_s)
         if ending is not None:
             self._tracker.close(ending)
 

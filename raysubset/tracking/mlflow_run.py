@@ -26,7 +26,6 @@ class MlflowRun:
         self._facts, self._memory = facts, memory
         self._kept: dict[str, Any] = {}
         self._client: Any = None
-        self._visits = 0
 
     def begin(self) -> int:
         """Find the folder's run or make it, and send the config."""
@@ -51,9 +50,9 @@ class MlflowRun:
     def caught_up(self) -> None:
         """Do nothing: every call was answered."""
 
-    def finished(self, result: Mapping[str, Any], time_s: float) -> None:
+    def finished(self, result: Mapping[str, Any], visits: int, time_s: float) -> None:
         """Send the outcome."""
-        self._send([(int(result["visits"]), outcome(result))], time_s)
+        self._send([(visits, outcome(result))], time_s)
 
     def close(self, ending: Ending) -> None:
         """Say how the run ended."""

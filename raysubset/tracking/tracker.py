@@ -87,8 +87,8 @@ class Tracker(Protocol):
         """It has been told of every round that there is."""
         ...
 
-    def finished(self, result: Mapping[str, Any], time_s: float) -> None:
-        """The run gave this (result.json), at this time."""
+    def finished(self, result: Mapping[str, Any], visits: int, time_s: float) -> None:
+        """The run gave this (result.json), after so many visits, at this time."""
         ...
 
     def close(self, ending: Ending) -> None:

@@ -73,7 +73,7 @@ class WandbRun:
     def caught_up(self) -> None:
         """Do nothing: W&B sends in a process of its own."""
 
-    def finished(self, result: Mapping[str, Any], time_s: float) -> None:
+    def finished(self, result: Mapping[str, Any], visits: int, time_s: float) -> None:
         """Put the outcome into the summary."""
         self._run.summary.update(outcome(result))
 
