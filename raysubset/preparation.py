@@ -53,6 +53,7 @@ class Prepared:
         chooser: filters, candidates, strategies and quotas around the factors.
         identity: what a resumed run must have in common with this one.
         notes: what a person should be told before it starts.
+        num_parameters: of the model.
         given: the problem and verdict as loaded; a control may train on other rows than the pool.
     """
 
@@ -63,6 +64,7 @@ class Prepared:
     chooser: Chooser
     identity: dict[str, Any]
     notes: tuple[str, ...]
+    num_parameters: int
     given: tuple[Problem, Verdict]
 
 
@@ -107,7 +109,7 @@ def with_strategy(experiment: Experiment, problem: Problem, verdict: Verdict) ->
     problem, verdict = _on_own_rows(experiment, problem, verdict)
     num_rows = int(verdict.keep_N.sum())
     phases = plan(experiment, num_pool, num_rows)
-    model = _check_model_and_budget(experiment, problem, phases)
+    model, size = _check_model_and_budget(experiment, problem, phases)
     names = {phase.strategy for phase in phases} - {KEPT}
     chooser = _chooser(experiment, problem, verdict, names)
     identity = {
@@ -127,6 +129,7 @@ def with_strategy(experiment: Experiment, problem: Problem, verdict: Verdict) ->
         chooser=chooser,
         identity=identity,
         notes=notes,
+        num_parameters=size,
         given=given,
     )
 
@@ -271,8 +274,8 @@ def environment() -> dict[str, Any]:
 
 def _check_model_and_budget(
     experiment: Experiment, problem: Problem, phases: tuple[Phase, ...]
-) -> str:
-    """Refuse what the model cannot train on; return the model's name and size."""
+) -> tuple[str, int]:
+    """Refuse what the model cannot train on; return its name and number of weights."""
     model = problem.check()
     workers, threads = experiment.resources.workers, experiment.resources.threads_per_rank
     if threads > max(2, os.cpu_count() or 1):
@@ -294,7 +297,8 @@ def _check_model_and_budget(
             f"ranks; give at least {rows * workers}."
         )
     size = sum(parameter.numel() for parameter in model.parameters())
-    return f"{resolved_name(experiment.model.name, problem.in_shape)} ({size:,} parameters)"
+    name = resolved_name(experiment.model.name, problem.in_shape)
+    return f"{name} ({size:,} parameters)", size
 
 
 def _notes(experiment: Experiment, problem: Problem, verdict: Verdict) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -111,13 +112,16 @@ def frontier(
 
 def run_frontier(sweep: Sweep, trial_mode: Mode, *, resume: bool, local: bool) -> Sweep:
     """Run what is missing of a frontier with a person looking on, then report it."""
+    from raysubset.frontier.disk import bytes_needed, check_disk
     from raysubset.frontier.extras import check_extras
-    from raysubset.frontier.sweep import check_sweep, open_folder, run_here
+    from raysubset.frontier.sweep import check_sweep, left_of, open_folder, run_here
     from raysubset.frontier.trial import Data
 
     check_extras(sweep.settings, local=local)
     console, data = Console(), Data(sweep.base)
     first = check_sweep(sweep, data)
+    left = left_of(sweep, sweep.trials)
+    check_disk(sweep.folder, bytes_needed(left, first, 1 if local else os.cpu_count() or 1))
     with stoppable(sweep.folder):
         if local:
             shown = lambda trial: screen(console, quiet=True).showing(trial.name)  # noqa: E731

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from raysubset.frontier.answer import Answer, Duel, is_on_same_rows
@@ -16,6 +17,7 @@ from raysubset.report.wording import (
     count,
     counted,
     decimal,
+    duration,
     percent,
     percent_asked,
     printable,
@@ -152,6 +154,8 @@ def plan_table(settings: FrontierSettings, rows: Sequence[TrialRow], failed: int
         "seeds finished": ", ".join(str(s) for s in sorted({row.seed for row in rows})) or "none",
         "drop that is allowed": drop,
         "trials finished": count(len(rows)),
+        "how they ran": _modes(rows),
+        "process start and data, a trial": _start(rows),
         "trials failed": count(failed),
         "pool of a trial": " or ".join(count(n) for n in sorted({row.num_pool for row in rows})),
         "test examples": " or ".join(count(n) for n in sorted({row.num_test for row in rows})),
@@ -162,6 +166,21 @@ def plan_table(settings: FrontierSettings, rows: Sequence[TrialRow], failed: int
             words("value", (value or NOTHING for value in lines.values())),
         )
     )
+
+
+def _modes(rows: Sequence[TrialRow]) -> str:
+    """Return for instance "60 in one process each, 5 with a crew each"."""
+    words = {"local": "in one process each", "crew": "with a crew each"}
+    told = Counter(row.mode for row in rows)
+    return ", ".join(f"{count(n)} {words.get(mode, mode)}" for mode, n in told.items())
+
+
+def _start(rows: Sequence[TrialRow]) -> str:
+    """Return the mean seconds before a trial's first round, which no strategy is charged."""
+    if not rows:
+        return ""
+    mean = sum(row.seconds_start for row in rows) / len(rows)
+    return f"{duration(mean)} on average, charged to no strategy"
 
 
 def _decision_notes(max_drop: float) -> tuple[str, ...]:

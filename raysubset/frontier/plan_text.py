@@ -51,7 +51,7 @@ def plan_lines(sweep: Sweep, first: Prepared, left: int, how: str) -> list[str]:
         f"{_extent(settings, planned, left)}, {how}",
         f"controls: {', '.join(controls) or 'none (--no-controls)'}; reference: full",
         f"labels: {count(identity['pool'])} in the pool, {count(identity['validation'])} in "
-        f"validation, {count(identity['test'])} in test",
+        f"validation, {count(identity['tuning'])} in tuning, {count(identity['test'])} in test",
     ]
     lines += tuning_lines(sweep, int(identity["tuning"]))
     if settings.max_drop:

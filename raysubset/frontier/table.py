@@ -49,6 +49,7 @@ class TrialRow:
         seconds_training: training steps.
         seconds_other: hand-over and checkpoints.
         ceiling: the largest speed-up possible, 1 / (f + 1 / (3 R)).
+        mode: "local", all in the trial's own process, or "crew", with ranks of its own.
         judge: the part on which the climb was watched; see `target.Climb`.
         climb_s: seconds at the end of each round.
         climb_accuracy: accuracy on the judge there.
@@ -76,6 +77,7 @@ class TrialRow:
     seconds_training: float
     seconds_other: float
     ceiling: float
+    mode: str = "local"
     judge: Judge = "none"
     climb_s: tuple[float, ...] = ()
     climb_accuracy: tuple[float, ...] = ()
@@ -160,6 +162,7 @@ def _row(folder: Path, trial: Trial) -> TrialRow:
         seconds_training=outcome.seconds_training,
         seconds_other=outcome.seconds_other,
         ceiling=outcome.ceiling,
+        mode=str(told.get("mode", "local")),
         judge=climb.judge,
         climb_s=climb.seconds,
         climb_accuracy=climb.accuracy,

@@ -109,7 +109,8 @@ def run_trial(
     outcome = (run or run_local)(prepared, path, resume=resume, watch=watch)
     for checkpoint in path.glob("rounds/*/checkpoint"):
         shutil.rmtree(checkpoint, ignore_errors=True)  # a finished trial goes on from nothing
-    told = {"row": trial.row, "role": trial.role, "seconds_start": seconds_start}
+    mode = "local" if run is None else "crew"
+    told = {"row": trial.row, "role": trial.role, "mode": mode, "seconds_start": seconds_start}
     write_json(path / TRIAL, told | {"fraction": trial.fraction, "seed": trial.seed})
     return outcome
 
