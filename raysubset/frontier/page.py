@@ -3,47 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
+from typing import Any
 
 from raysubset.files import write_json
 from raysubset.frontier import charts, class_charts
 from raysubset.frontier.answer import Answer
 from raysubset.frontier.curve_chart import curve_chart
+from raysubset.frontier.findings import Findings, findings_of, telling_first
 from raysubset.frontier.learning import LearningCurve, plain_curve
+from raysubset.frontier.page_choices import choices_of, gallery_of
 from raysubset.frontier.page_tables import (
     decisions_table,
     duels_table,
-    ids_table,
     plan_table,
     stability_table,
     suspects_table,
 )
 from raysubset.frontier.plain import plain_answer, plain_findings
 from raysubset.frontier.plan import ADAPTIVE, RANDOM
-from raysubset.frontier.sentences import row_title
 from raysubset.frontier.settings import FrontierSettings
-from raysubset.frontier.stability import ClassChange, Stability, class_changes, stability_of
-from raysubset.frontier.suspects import Suspects, read_names, suspects_of
 from raysubset.frontier.sweep import FRONTIER
 from raysubset.frontier.table import TrialRow, to_table
 from raysubset.frontier.text import table_of
-from raysubset.frontier.trial import TRIALS
 from raysubset.frontier.tuning import Tuned
 from raysubset.frontier.tuning_text import plain_tuning, tried_table
 from raysubset.records import write_table
 from raysubset.report.pages import Chart, charts_of, write_pages
-from raysubset.report.pictures import Picture, data_uri
-from raysubset.report.record import RunRecord, read_run
+from raysubset.report.pictures import Picture
+from raysubset.report.record import RunRecord
 from raysubset.report.run_tables import environment_table, parts_table
 from raysubset.report.svg import drawing
-from raysubset.report.wording import count, counted, percent_asked, printable
+from raysubset.report.wording import count, counted, printable
 
-SHOWN_IDS = 24
-_Found = TypeVar("_Found", Stability, ClassChange)
 _READINGS = {
     "accuracy": "Marks are means over seeds; bands, and the bars of controls, are their 95 % "
     "intervals. Across lie full with its band and, below it, the accuracy that may be lost. What "
@@ -62,32 +54,6 @@ _READINGS = {
     "A class with few test examples swings widely.",
 }
 """How to read each chart."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Findings:
-    """What the run folders tell beside the answer.
-
-    Attributes:
-        record: a typical trial, for names, parts and environment; None before one is finished.
-        stability: what seeds agree on, per strategy and fraction.
-        changes: accuracy by class against full.
-        suspects: ids that stay wrong; None where no trial saw the whole pool.
-    """
-
-    record: RunRecord | None
-    stability: list[Stability]
-    changes: list[ClassChange]
-    suspects: Suspects | None
-
-    @property
-    def classes(self) -> list[str]:
-        """The class names, as the data spells them: not to be trusted."""
-        return self.record.classes if self.record else []
-
-    def class_name(self, label: int) -> str:
-        """Return the name of a class, or its number where it has none."""
-        return self.record.class_name(label) if self.record else str(label)
 
 
 def write_frontier(
@@ -121,7 +87,7 @@ def write_frontier(
     Raises:
         RunFolderError: a trial's folder that cannot be read, by name.
     """
-    found = _findings(folder, rows)
+    found = findings_of(folder, rows)
     with drawing():
         drawn = _charts(answer, found, curve)
     view = {
@@ -134,7 +100,7 @@ def write_frontier(
         "tried": tried_table(tuned),
         **_tables(answer, found, settings, rows, len(failures)),
         **_suspected(found, pictures or {}),
-        "choices": _choices(folder, rows, answer, found, pictures or {}),
+        "choices": choices_of(folder, rows, answer, found, pictures or {}),
         **_what_was_run(folder, found.record),
     }
     write_table(folder / "frontier.parquet", to_table(rows))
@@ -144,17 +110,6 @@ def write_frontier(
     told["tuning"] = plain_tuning(tuned)
     write_json(folder / "frontier.json", told)
     write_pages(folder, "frontier", view)
-
-
-def _findings(folder: Path, rows: Sequence[TrialRow]) -> Findings:
-    typical = next((row for row in rows if row.role == "strategy"), rows[0] if rows else None)
-    record = read_run(folder / TRIALS / typical.trial) if typical else None
-    return Findings(
-        record=record,
-        stability=stability_of(folder, rows, len(record.classes) if record else 0),
-        changes=class_changes(rows),
-        suspects=suspects_of(folder, rows),
-    )
 
 
 def _title(record: RunRecord | None) -> str:
@@ -173,11 +128,11 @@ def _charts(answer: Answer, found: Findings, curve: LearningCurve | None) -> lis
         "seconds": ("Where the time went", charts.stages_chart(answer)),
         "coverage": (
             "Which classes were chosen",
-            class_charts.coverage_chart(_telling_first(found.stability), classes),
+            class_charts.coverage_chart(telling_first(found.stability), classes),
         ),
         "classes": (
             "What it cost each class",
-            class_charts.change_chart(_telling_first(asked), classes),
+            class_charts.change_chart(telling_first(asked), classes),
         ),
     }
     left_out = class_charts.classes_left_out(len(classes))
@@ -189,11 +144,6 @@ def _charts(answer: Answer, found: Findings, curve: LearningCurve | None) -> lis
 
 def _is_asked(row: str, found: Findings) -> bool:
     return any(s.row == row for s in found.stability)
-
-
-def _telling_first(found: Sequence[_Found]) -> list[_Found]:
-    """Return what random chose last: it says what chance does."""
-    return sorted(found, key=lambda one: one.row == "random")
 
 
 def _tables(
@@ -210,64 +160,6 @@ def _tables(
         "stability": stability_table(found.stability),
         "plan": plan_table(settings, rows, failed),
     }
-
-
-def _choices(
-    folder: Path,
-    rows: Sequence[TrialRow],
-    answer: Answer,
-    found: Findings,
-    pictures: Mapping[int, Picture],
-) -> list[dict[str, Any]]:
-    """Return what every seed chose and what none did, of the cell that tells most."""
-    cell = _telling_cell(answer, found.stability)
-    if cell is None:
-        return []
-    trials = [r.trial for r in rows if (r.row, r.fraction) == (cell.row, cell.fraction)]
-    at = f"{row_title(cell.row)} at {percent_asked(cell.fraction)}"
-    told: list[dict[str, Any]] = []
-    for title, ids in (("Chosen by every seed", cell.always), ("Chosen by no seed", cell.never)):
-        shown = _spread(ids)
-        named = read_names(folder, trials, shown)
-        words = f"{at}: {count(len(ids))} of the {count(cell.shared)} ids that stood in every pool"
-        words += f"; {len(shown)} of them, evenly over the ids." if len(ids) > SHOWN_IDS else "."
-        captions = {i: (found.class_name(named[i][0]), f"id {i}") for i in shown}
-        told.append(
-            {
-                "title": title,
-                "words": words,
-                "gallery": _gallery(captions, pictures),
-                "table": ids_table(shown, named, found.class_name) if shown else None,
-            }
-        )
-    return told
-
-
-def _telling_cell(answer: Answer, found: Sequence[Stability]) -> Stability | None:
-    """Return the first strategy's cell at its smallest sufficient fraction, else at the middle."""
-    ordered = [s for s in _telling_first(found) if s.seeds > 1]
-    own = sorted((s for s in ordered if s.row == ordered[0].row), key=lambda s: s.fraction)
-    if not own:
-        return None
-    within = answer.within.get(own[0].row)
-    enough = [s for s in own if within is not None and s.fraction == within.fraction]
-    return enough[0] if enough else own[(len(own) - 1) // 2]
-
-
-def _spread(ids: np.ndarray) -> list[int]:
-    at = np.linspace(0, len(ids) - 1, min(len(ids), SHOWN_IDS)).round().astype(int)
-    return ids[at].tolist()
-
-
-def _gallery(
-    captions: Mapping[int, tuple[str, str]], pictures: Mapping[int, Picture]
-) -> list[tuple[str, str, str]]:
-    """Return (address of the image, class, caption) for every id that has a picture."""
-    return [
-        (data_uri(pictures[id_]), printable(name, 30), caption)
-        for id_, (name, caption) in captions.items()
-        if id_ in pictures
-    ]
 
 
 def _suspected(found: Findings, pictures: Mapping[int, Picture]) -> dict[str, Any]:
@@ -287,7 +179,7 @@ def _suspected(found: Findings, pictures: Mapping[int, Picture]) -> dict[str, An
     return {
         "suspects": suspects_table(suspects, found.class_name) if suspects.worst else None,
         "suspects_words": words,
-        "suspects_gallery": _gallery(captions, pictures),
+        "suspects_gallery": gallery_of(captions, pictures),
     }
 
 

@@ -45,7 +45,7 @@ def plain_findings(
         "class_changes": [
             {**_place(change), "change_by_class": change.change_C.tolist()} for change in changes
         ],
-        "suspects": asdict(suspects) if suspects else None,
+        "suspects": asdict(suspects) | {"unanimous": suspects.unanimous} if suspects else None,
     }
 
 

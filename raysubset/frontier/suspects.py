@@ -58,15 +58,21 @@ class Suspects:
         row: whose trials were asked.
         seeds: how many of them.
         judged: ids that any of them trained on.
-        unanimous: of those, the ids with a negative mean margin in every seed that saw them.
+        unanimous_ids: of those, the ids with a negative mean margin in every seed that saw them,
+            ascending.
         worst: the lowest sum of mean margins over seeds first.
     """
 
     row: str
     seeds: int
     judged: int
-    unanimous: int
+    unanimous_ids: tuple[int, ...]
     worst: tuple[Suspect, ...]
+
+    @property
+    def unanimous(self) -> int:
+        """How many ids stay wrong in every seed that trained on them."""
+        return len(self.unanimous_ids)
 
 
 def suspects_of(folder: Path, rows: Sequence[TrialRow]) -> Suspects | None:
@@ -83,7 +89,7 @@ def suspects_of(folder: Path, rows: Sequence[TrialRow]) -> Suspects | None:
         row=own[0].row,
         seeds=len(told),
         judged=len(together.id_U),
-        unanimous=int((together.agree_U == together.seen_U).sum()),
+        unanimous_ids=tuple(together.id_U[together.agree_U == together.seen_U].tolist()),
         worst=tuple(_suspect(together, int(u), named) for u in worst),
     )
 
