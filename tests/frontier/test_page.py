@@ -167,6 +167,30 @@ def test_pictures_are_shown_of_ids_that_have_one(rows: list[TrialRow], tmp_path:
     assert f"id {suspect}, " in page.text
 
 
+def test_suspected_labels_are_counted_and_marked_among_the_chosen(tmp_path: Path):
+    """Every seed chose two ids that stay wrong in all of its runs, and one that does not."""
+    rows = rows_of_plan()
+    shared = sorted(set.intersection(*(set(pool_of(s).tolist()) for s in range(3))))[:3]
+    wrong = dict.fromkeys(shared[:2], -3.0)
+    for row in rows:
+        whole = row.row.startswith("full") or row.row == "validation-only"
+        chosen = pool_of(row.seed).tolist() if whole else shared
+        write_trial(tmp_path, row, chosen=chosen, margin=wrong)
+    page = write(tmp_path, rows)
+    told = read_json(tmp_path / "frontier.json")["suspects"]
+    assert told["unanimous_ids"] == shared[:2] and told["unanimous"] == 2
+    assert "2 of the 3 are suspected label errors (66.7 %" in page.text
+    pixels = {i: np.full((1, 8, 8), 7, dtype=np.uint8) for i in shared}
+    page = write(tmp_path, rows, pictures=pixels)
+    chosen = page.source.split("Chosen by every seed")[1].split("Chosen by no seed")[0]
+    captions = [text.split("</b>")[1].split("<")[0] for text in chosen.split("<figcaption>")[1:]]
+    assert captions == [
+        f"id {shared[0]}, suspected",
+        f"id {shared[1]}, suspected",
+        f"id {shared[2]}",
+    ]
+
+
 def test_a_frontier_without_a_finished_trial_is_reported(tmp_path: Path):
     page = write(tmp_path, [], failures={"full-1-s0": "the disk is full"})
     assert "No trial is finished" in page.text
