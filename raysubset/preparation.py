@@ -99,7 +99,7 @@ def prepare(
 
 def load_data(experiment: Experiment) -> Sources:
     """Return the experiment's data, to be split by many seeds; a limit draws rows by this one."""
-    return load_sources(**experiment.data.model_dump(), seed=experiment.seed)
+    return load_sources(**experiment.data.of_sources(), seed=experiment.seed)
 
 
 def with_strategy(experiment: Experiment, problem: Problem, verdict: Verdict) -> Prepared:

@@ -103,9 +103,14 @@ def write_observations(path: Path, observations: Observations) -> None:
 
 def read_observations(path: Path) -> Observations:
     """Return what training saw; the caller checked the file's hash."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    return Observations(**load_file(path))
+    try:
+        return Observations(**load_file(path))
+    except (OSError, SafetensorError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunFolderError(f"{path} cannot be read: {reason}") from None
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:

@@ -116,12 +116,16 @@ def run_frontier(sweep: Sweep, trial_mode: Mode, *, resume: bool, local: bool) -
     from raysubset.frontier.extras import check_extras
     from raysubset.frontier.sweep import check_sweep, left_of, open_folder, run_here
     from raysubset.frontier.trial import Data
+    from raysubset.frontier.tuning_text import left_to_run
 
     check_extras(sweep.settings, local=local)
     console, data = Console(), Data(sweep.base)
     first = check_sweep(sweep, data)
-    left = left_of(sweep, sweep.trials)
-    check_disk(sweep.folder, bytes_needed(left, first, 1 if local else os.cpu_count() or 1))
+    left, runs = left_of(sweep, sweep.trials), left_to_run(sweep)
+    if sweep.settings.max_runs is not None:
+        runs = min(runs, sweep.settings.max_runs)
+    at_once = 1 if local else os.cpu_count() or 1
+    check_disk(sweep.folder, bytes_needed(left, first, at_once, runs))
     with stoppable(sweep.folder):
         if local:
             shown = lambda trial: screen(console, quiet=True).showing(trial.name)  # noqa: E731
@@ -176,9 +180,9 @@ def _sweep(
     if resume and not run_dir:
         raise ConfigError("--resume needs --run-dir, the folder of the frontier to continue.")
     stored = read_sweep(str(run_dir)) if resume else None
-    base = resolve_over(
-        SMALL, file, experiment, stored.base.model_dump(mode="json") if stored else None
-    )
+    # A file given with --resume must say what was begun: a difference is shown and refused.
+    begun = stored.base.model_dump(mode="json") if stored and file is None else None
+    base = resolve_over(SMALL, file, experiment, begun)
     own = {name: value for name, value in given.items() if value is not None}
     if str(own.get("max_drop", "")).lower() == "none":
         own["max_drop"] = None

@@ -171,8 +171,12 @@ def answer_of(
 
 
 def _decidable(cells: Sequence[Cell]) -> list[str]:
-    """Return the rows whose fraction is what they visit: at equal time more is visited."""
-    return list(dict.fromkeys(cell.row for cell in cells if cell.row != EQUAL_TIME))
+    """Return the rows that a fraction says something about.
+
+    At equal time more is visited; the validation rows are none of the pool, and come on top of it.
+    """
+    other = (EQUAL_TIME, "validation-only", "random-validation")
+    return list(dict.fromkeys(cell.row for cell in cells if cell.row not in other))
 
 
 def resolution_of(rows: Sequence[TrialRow]) -> float:
@@ -193,6 +197,10 @@ def _cell(
 ) -> Cell:
     seconds = {s: float(np.mean([getattr(r, f"seconds_{s}") for r in own])) for s in STAGES}
     total = sum(seconds.values())
+    visits = float(np.mean([r.visits for r in own]))
+    ceiling = float(np.mean([r.ceiling for r in own]))
+    if own[0].row == EQUAL_TIME and full:  # its epochs are more than full's, its visits say it
+        ceiling = float(np.mean([r.visits for r in full])) / visits
     full_s = float(np.mean([r.seconds for r in full])) if full else None
     return Cell(
         row=own[0].row,
@@ -201,13 +209,13 @@ def _cell(
         accuracy=mean_interval([r.test_accuracy for r in own], resolution=resolution_of(own)),
         to_full=None if is_full else _paired(own, full),
         epochs=own[0].epochs,
-        visits=float(np.mean([r.visits for r in own])),
+        visits=visits,
         distinct=float(np.mean([r.distinct for r in own])),
         num_validation=max(r.num_validation for r in own),
         seconds=seconds,
         seconds_start=float(np.mean([r.seconds_start for r in own])),
         speed_up=full_s / total if full_s is not None and total else None,
-        ceiling=float(np.mean([r.ceiling for r in own])),
+        ceiling=ceiling,
         reach=reach_of(own, full, max_drop),
     )
 

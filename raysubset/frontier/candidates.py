@@ -27,6 +27,14 @@ _OWN_WAY = {
     "training.epochs": "is the length that all rows share; give --epochs",
     "seed": "pairs the trials; give --seeds",
 }
+_GLISTERS = (
+    "selection.glister.",
+    "selection.warm_start",
+    "selection.candidates",
+    "selection.proxy_epochs",
+    "selection.select_every",
+)
+"""What only a strategy that scores looks at; for others every candidate would be the same run."""
 _SECTIONS = {
     "data": "decides what is learned and measured, the same for all rows",
     "resources": "says where a trial runs, not what it learns",
@@ -94,7 +102,7 @@ def grid_of(axes: Iterable[Axis]) -> list[Values]:
 def axes_for(strategy: str, axes: Iterable[Axis]) -> tuple[Axis, ...]:
     """Return the axes that mean something to a strategy: GLISTER's own options are GLISTER's."""
     own = strategy == "glister"
-    return tuple(a for a in axes if own or not a.field.startswith("selection.glister."))
+    return tuple(a for a in axes if own or not a.field.startswith(_GLISTERS))
 
 
 def own_values(base: Experiment, fields: Iterable[str]) -> Values:
@@ -111,7 +119,7 @@ def changed(experiment: Experiment, values: Values) -> Experiment:
 
 def _axis(base: Experiment, text: str, search: str) -> Axis:
     field, equals, listed = (part.strip() for part in text.removeprefix("--").partition("="))
-    _refuse_field(field)
+    _refuse_field(field, base.selection.goal)
     if not equals or not listed:
         raise ConfigError(f"--sweep {text}: needs values, as in --sweep training.lr=0.01,0.1.")
     ends = _ends(listed)
@@ -159,7 +167,10 @@ def _value(base: Experiment, field: str, text: str) -> Any:
         raise ConfigError(f"--sweep {field}: {error}") from None
 
 
-def _refuse_field(field: str) -> None:
+def _refuse_field(field: str, goal: str) -> None:
+    meant = {"selection.proxy_epochs": "smaller", "selection.warm_start": "faster"}
+    if meant.get(field, goal) != goal:
+        raise ConfigError(f"--sweep {field}: means nothing with --goal {goal}; leave it out.")
     section = field.partition(".")[0]
     if field in _OWN_WAY:
         raise ConfigError(f"--sweep {field}: {_OWN_WAY[field]}.")

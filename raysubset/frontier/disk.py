@@ -16,17 +16,23 @@ _OTHER_BYTES = 300_000  # of a trial: history, metrics, manifests, event files
 _STATES = 2  # weights and momentum in a checkpoint
 
 
-def bytes_needed(trials: Sequence[Trial], first: Prepared, at_once: int) -> int:
+def bytes_needed(
+    trials: Sequence[Trial], first: Prepared, at_once: int, runs: int | None = None
+) -> int:
     """Return about how many bytes these trials leave or hold at one time.
 
     Args:
         trials: what is left to run.
         first: one of them, ready: its data and model are those of all.
         at_once: trials side by side, each with its checkpoints; a finished trial keeps none.
+        runs: how many runs there will be; candidates of a tuned frontier are more than its trials,
+            and a search makes fewer. None: as many as trials.
     """
     parts, pool = first.identity["parts"], int(first.identity["pool"])
     rows = sum(int(parts[name]) for name in ("pool", "validation", "tuning", "test"))
     kept = sum(_PART_BYTES * rows + _chosen_bytes(trial, pool) + _OTHER_BYTES for trial in trials)
+    if runs is not None and trials:
+        kept = -(-kept * runs // len(trials))
     resources = first.experiment.resources
     checkpoint = 4 * _STATES * first.num_parameters
     return kept + checkpoint * (resources.keep_checkpoints + 1) * min(at_once, len(trials))

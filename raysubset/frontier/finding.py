@@ -175,14 +175,16 @@ def run_search(sweep: Sweep, run_trials: RunTrials) -> Search:
 def sentence_of(found: Search, max_drop: float) -> str:
     """Return what a search found, and whether it is done."""
     from raysubset.frontier.sentences import row_title
+    from raysubset.frontier.text import in_points
     from raysubset.report.wording import percent_asked
 
-    name, drop = row_title(found.strategy), f"{max_drop:.1f} points of full"
+    name, drop = row_title(found.strategy), f"{in_points(max_drop / 100)} of full"
     looked = "; ".join(
         f"{percent_asked(p.fraction)} {p.standing} ({p.seeds} seeds)" for p in found.probes
     )
     if found.fraction is None:
-        said = f"No fraction is certified yet to keep {name} within {drop}"
+        yet = "" if found.ask is None else " yet"
+        said = f"No fraction is certified{yet} to keep {name} within {drop}"
     else:
         said = f"{percent_asked(found.fraction)} is certified to keep {name} within {drop}"
     if found.ask is None:
@@ -191,6 +193,6 @@ def sentence_of(found: Search, max_drop: float) -> str:
         fraction, seeds = found.ask
         end = (
             f"; the search is open at {percent_asked(fraction)}, which takes {seeds} seeds: go on "
-            "with --resume and more --max-runs"
+            "with --resume, and more --max-runs where that ended it"
         )
     return f"{said}{end}. Looked at: {looked} (each test at level {found.level:.2g}, 5 % in all)."

@@ -102,7 +102,8 @@ def plain_curve(curve: LearningCurve | None) -> dict[str, Any] | None:
 
 def _errors(rows: Sequence[TrialRow]) -> dict[int, list[float]]:
     """Return test errors by size; a fraction of pools that filters left unequal is one size."""
-    own = [row for row in rows if row.row in (RANDOM, FULL)]
+    # Random subsets of 100 % are full again: a seed counts once at a size.
+    own = [r for r in rows if r.row == FULL or (r.row == RANDOM and r.fraction < 1)]
     by_fraction: dict[float, list[TrialRow]] = {}
     for row in sorted(own, key=lambda r: r.row == FULL):
         by_fraction.setdefault(row.fraction, []).append(row)

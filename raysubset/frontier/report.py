@@ -6,9 +6,9 @@ from raysubset.frontier.answer import answer_of
 from raysubset.frontier.finding import search_of, sentence_of
 from raysubset.frontier.learning import curve_sentence, learning_curve
 from raysubset.frontier.page import write_frontier
-from raysubset.frontier.plan import goal_of
+from raysubset.frontier.plan import controls_of, goal_of
 from raysubset.frontier.plan_text import notes_of
-from raysubset.frontier.sentences import sentences_of
+from raysubset.frontier.sentences import num_first, sentences_of
 from raysubset.frontier.sweep import Sweep
 from raysubset.frontier.table import failures_in
 from raysubset.frontier.text import table_of
@@ -25,12 +25,14 @@ def report_sweep(sweep: Sweep, pictures: Pictures | None) -> list[str]:
     drop = None if settings.find else settings.max_drop
     goal = goal_of(sweep.base)
     answer = answer_of(rows, drop, settings.fractions, goal)
-    sentences = sentences_of(answer, settings)
+    planned = [] if settings.find else controls_of(sweep.base, settings)
+    sentences = sentences_of(answer, settings, planned)
     curve = learning_curve(rows) if goal == "smaller" else None
     if goal == "smaller" and answer.cells:
         sentences.append(curve_sentence(curve))
     if settings.find and settings.max_drop is not None:
-        sentences.insert(0, sentence_of(search_of(sweep, rows), settings.max_drop))
+        told = sentence_of(search_of(sweep, rows), settings.max_drop)
+        sentences.insert(num_first(sentences), told)
     heading = f"{len(rows)} trials finished"
     if not settings.find:
         heading = f"{len(rows)} of {len(trials)} trials finished"

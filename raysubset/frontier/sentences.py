@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from raysubset.frontier.answer import Answer, Duel, is_on_same_rows
 from raysubset.frontier.plan import EQUAL_TIME, PLAIN, RANDOM_PLAIN
 from raysubset.frontier.settings import MIN_SEEDS, FrontierSettings
+from raysubset.frontier.text import in_points
 from raysubset.report.wording import counted, percent_asked, title_of
 
 _TITLES = {
@@ -21,10 +22,17 @@ def row_title(row: str) -> str:
     return _TITLES.get(row) or title_of(row)
 
 
-def sentences_of(answer: Answer, settings: FrontierSettings) -> list[str]:
+def sentences_of(
+    answer: Answer, settings: FrontierSettings, planned: Sequence[str] = ()
+) -> list[str]:
     """Return the answer, the most important sentence first.
 
     Where a control wins, that is the first sentence; where none was run, that is.
+
+    Args:
+        answer: what the finished trials say.
+        settings: what was asked for.
+        planned: the controls that were to run; nobody wins against one that has no result.
     """
     if not answer.cells:
         return [
@@ -32,10 +40,19 @@ def sentences_of(answer: Answer, settings: FrontierSettings) -> list[str]:
         ]
     first = [] if settings.controls else [_NO_CONTROLS]
     strategies = [s for s in answer.rows if any(d.strategy == s for d in answer.duels)]
-    told = [_who_wins([d for d in answer.duels if d.strategy == s]) for s in _asked(strategies)]
+    told = [
+        _who_wins([d for d in answer.duels if d.strategy == s], planned) for s in _asked(strategies)
+    ]
     lost = [text for text, by_control in told if by_control]
     even = [text for text, by_control in told if not by_control]
-    return [*first, *lost, *even, *_enough(answer), *_more(answer), *_missing(answer)]
+    absent = _absent(answer, settings)
+    return [*first, *lost, *even, *absent, *_enough(answer), *_more(answer), *_missing(answer)]
+
+
+def num_first(sentences: Sequence[str]) -> int:
+    """Return how many sentences must come before all others: that a control wins, or none ran."""
+    firsts = [s for s in sentences if s == _NO_CONTROLS or s.startswith(_LOST)]
+    return len(firsts)
 
 
 _NO_CONTROLS = (
@@ -44,20 +61,38 @@ _NO_CONTROLS = (
 )
 
 
+_LOST = "A control wins against"
+
+
 def _asked(strategies: Sequence[str]) -> list[str]:
     """Return the strategies worth a sentence: random is the floor, and everyone beats the floor."""
     return [s for s in strategies if s != "random"] or list(strategies)
 
 
-def _who_wins(duels: Sequence[Duel]) -> tuple[str, bool]:
+def _who_wins(duels: Sequence[Duel], planned: Sequence[str]) -> tuple[str, bool]:
     """Return who wins between a strategy and its controls, and whether a control does."""
     name = row_title(duels[0].strategy)
     if all(duel.word is None for duel in duels):
         return _too_few(name, duels), False
+    known = [duel for duel in duels if duel.word is not None]  # fewer pairs say nothing
+    missing = [c for c in planned if c != duels[0].strategy]
+    missing = [c for c in missing if c not in {d.control for d in known}]
+    silent = f" No result for {_and([row_title(c) for c in missing])}." if missing else ""
+    text, by_control = _judged(name, known)
+    if missing:
+        text = text.replace("every control", "every control that has a result")
+    return text + silent, by_control
+
+
+def _judged(name: str, duels: Sequence[Duel]) -> tuple[str, bool]:
+    """Return who wins by duels that each have pairs enough."""
     lost = _hardest([duel for duel in duels if duel.word == "loses"])
     if lost:
         where = "; ".join(_lost_at(duel) for duel in lost)
-        return f"A control wins against {name}: {where}.", True
+        rest = [f for f in _fractions(duels) if f not in {duel.fraction for duel in lost}]
+        won = [f for f in rest if all(d.word == "wins" for d in duels if d.fraction == f)]
+        also = f" It wins against every control at {', '.join(map(percent_asked, won))}."
+        return f"{_LOST} {name}: {where}." + (also if won else ""), True
     at = {f: [d for d in duels if d.fraction == f] for f in _fractions(duels)}
     won = [f for f, own in at.items() if all(d.word == "wins" for d in own)]
     if won:
@@ -114,36 +149,50 @@ def _even_at(duel: Duel) -> str:
 
 
 def _enough(answer: Answer) -> list[str]:
-    """Return the smallest fraction of each row that is certified, the smallest of all first."""
+    """Return the smallest fraction of each row that is certified: what was asked about first.
+
+    Each row has a test of its own at 5 %, so the smallest over many rows is no claim at 5 %.
+    """
     if answer.max_drop is None:
         return []
-    drop = f"{_points(answer.max_drop)} points of full"
+    drop = f"{in_points(answer.max_drop)} of full"
     decided = {row: within for row, within in answer.within.items() if within is not None}
     if not decided:
         return [
             f"Nothing is decided about {drop}: a decision needs {MIN_SEEDS} seeds of every "
             "fraction and of full."
         ]
-    found = {row: w.fraction for row, w in decided.items() if w.fraction is not None}
-    none = [row_title(row) for row in decided if row not in found]
+    roles = {cell.row: cell.role for cell in answer.cells}
+    asked = {r: w.fraction for r, w in decided.items() if roles[r] == "strategy"}
+    controls = {r: w.fraction for r, w in decided.items() if roles[r] != "strategy"}
     open_ = [row_title(row) for row, within in answer.within.items() if within is None]
-    said = [f"No fraction that was run is certified to stay within {drop}."]
-    if found:
-        said = [_smallest(found, drop)]
-        said += [f"Not certified at any fraction: {', '.join(none)}."] if none else []
     trials = "not every fraction has 3 finished pairs with full"
-    return said + ([f"Not decided, {trials}: {', '.join(open_)}."] if open_ else [])
+    return [
+        *([_smallest(asked, drop)] if asked else []),
+        *([f"Controls, each by a test of its own: {_listed(controls)}."] if controls else []),
+        *([f"Not decided, {trials}: {', '.join(open_)}."] if open_ else []),
+    ]
 
 
-def _smallest(found: Mapping[str, float], drop: str) -> str:
-    least = min(found.values())
-    rows = [row_title(row) for row, fraction in found.items() if fraction == least]
-    rest = [f"{row_title(row)} {percent_asked(f)}" for row, f in found.items() if f > least]
-    more = f" Others need more: {', '.join(rest)}." if rest else ""
-    return (
-        f"The smallest fraction within {drop} is {percent_asked(least)}, with {_and(rows)} "
-        f"(one-sided test at 5 %, paired by seed).{more}"
-    )
+def _smallest(asked: Mapping[str, float | None], drop: str) -> str:
+    """Return the smallest certified fraction of every row that was asked about."""
+    test = "one-sided test at 5 % for each row, paired by seed"
+    if not any(asked.values()):
+        names = _and([row_title(row) for row in asked])
+        return f"No fraction that was run is certified to keep {names} within {drop} ({test})."
+    return f"The smallest fraction within {drop}: {_listed(asked)} ({test})."
+
+
+def _listed(fractions: Mapping[str, float | None]) -> str:
+    """Return for instance "GLISTER 10 %, random none"."""
+    said = {row: percent_asked(f) if f is not None else "none" for row, f in fractions.items()}
+    return ", ".join(f"{row_title(row)} {fraction}" for row, fraction in said.items())
+
+
+def _absent(answer: Answer, settings: FrontierSettings) -> list[str]:
+    """Return that a strategy which was asked about has no finished trial."""
+    absent = [row_title(s) for s in settings.strategies if s not in answer.rows]
+    return [f"No trial of {_and(absent)} is finished."] if absent else []
 
 
 def _more(answer: Answer) -> list[str]:

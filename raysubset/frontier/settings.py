@@ -73,6 +73,14 @@ class FrontierSettings(Settings):
     price_per_hour: Annotated[float, Field(ge=0)] | None = None
     """What an hour of this machine costs, in your currency: adds a column of costs."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_strategy_to_find(cls, values: Any) -> Any:
+        """Look for GLISTER's fraction where a search names no strategy."""
+        if isinstance(values, dict) and values.get("find") and "strategies" not in values:
+            return {**values, "strategies": ("glister",)}
+        return values
+
     @field_validator("fractions", mode="before")
     @classmethod
     def _no_per_cent(cls, value: Any) -> Any:
@@ -88,7 +96,8 @@ class FrontierSettings(Settings):
     def _refuse_nonsense(self) -> FrontierSettings:
         for name in ("fractions", "strategies"):
             values: tuple[Any, ...] = getattr(self, name)
-            twice = sorted({str(v) for v in values if values.count(v) > 1})
+            written = [f"{v:.12g}" if isinstance(v, float) else v for v in values]  # as in a name
+            twice = sorted({v for v in written if written.count(v) > 1})
             if not values:
                 raise ValueError(f"{name} is empty; give at least one, as in {_EXAMPLES[name]}")
             if twice:
@@ -103,6 +112,17 @@ class FrontierSettings(Settings):
             )
         if self.find and self.max_drop is None:
             raise ValueError("find needs a drop to find a fraction for; give --max-drop")
+        if self.find and len(self.strategies) > 1:
+            raise ValueError(
+                f"find looks for one strategy's fraction, not for {', '.join(self.strategies)}'s; "
+                "give one with --strategies"
+            )
+        least = MIN_SEEDS * (3 if self.controls else 2)
+        if self.max_runs is not None and self.find and self.max_runs < least:
+            raise ValueError(
+                f"max_runs={self.max_runs} does not reach the first look, which takes {least} runs "
+                f"({MIN_SEEDS} seeds of full, the strategy and its control); raise --max-runs"
+            )
         if self.max_runs is not None and not self.find:
             raise ValueError("max_runs bounds a search; add --find, or leave it out")
         return self

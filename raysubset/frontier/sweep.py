@@ -19,7 +19,14 @@ from raysubset.frontier.checking import check_trials
 from raysubset.frontier.plan import Trial, check_goal, equal_time_trials, goal_of, trials_of
 from raysubset.frontier.settings import FrontierSettings, settings_of
 from raysubset.frontier.table import TrialRow, rows_in
-from raysubset.frontier.trial import Data, is_finished, note_failure, read_object, run_trial
+from raysubset.frontier.trial import (
+    Data,
+    is_finished,
+    note_failure,
+    read_object,
+    run_trial,
+    trial_folder,
+)
 from raysubset.frontier.tuning import (
     RunTrials,
     TuneCells,
@@ -30,7 +37,7 @@ from raysubset.frontier.tuning import (
     read_tuned,
     tune_missing,
 )
-from raysubset.preparation import Prepared
+from raysubset.preparation import ON_VALIDATION, Prepared
 
 FRONTIER, SHARES = "frontier.yaml", "equal_time.json"
 _TUNING = ("sweep", "tune_lr", "search", "samples", "early_stop")
@@ -98,7 +105,24 @@ def check_sweep(sweep: Sweep, data: Data) -> Prepared:
     """
     check_goal(sweep.base, sweep.settings)
     trials = [trial for trial in sweep.untuned if trial.seed == sweep.base.seed]
-    return check_trials(sweep.base, sweep.settings, trials, data)
+    first = check_trials(sweep.base, sweep.settings, trials, data)
+    _check_data(sweep, first)
+    return first
+
+
+def _check_data(sweep: Sweep, first: Prepared) -> None:
+    """Refuse other data than the trials of the folder were run on: they would share a table."""
+    for trial in sweep.trials:
+        if trial.seed != sweep.base.seed or trial.experiment.selection.strategy in ON_VALIDATION:
+            continue
+        path = trial_folder(sweep.folder, trial) / "fingerprint.json"
+        stored = read_object(path).get("data")
+        if stored is not None and stored != first.identity["data"]:
+            raise RunFolderError(
+                f"{sweep.folder} was begun on other data, so it cannot be resumed:\n"
+                f"  data: {stored} -> {first.identity['data']}\n"
+                "Give the same data and labels, or another --run-dir."
+            )
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+from raysubset.chain import MANIFEST, OBSERVATIONS, damaged_file
 from raysubset.engine import Outcome, Watch
 from raysubset.errors import RaySubsetError
 from raysubset.experiment import Experiment, read_yaml
@@ -17,6 +18,7 @@ from raysubset.frontier.plan import Trial
 from raysubset.learn.sources import Sources
 from raysubset.local_run import run_local
 from raysubset.preparation import load_data, prepare
+from raysubset.records import read_history
 
 TRIALS = "trials"
 RESULT = {*Outcome.__dataclass_fields__, "test_class_accuracy", "test_examples"}
@@ -58,13 +60,31 @@ def is_finished(folder: Path, trial: Trial) -> bool:
     result, told = read_object(path / "result.json"), read_object(path / TRIAL)
     identity = read_object(path / "fingerprint.json")
     whole = RESULT <= result.keys() and "seconds_start" in told and "parts" in identity
-    if not whole or not any(path.glob("rounds/*/selection.parquet")):
+    if not whole or not is_whole(path):
         return False
     try:
         stored = Experiment.of(read_yaml(path / "experiment.yaml"))
     except RaySubsetError:
         return False
     return not stored.differences(trial.experiment)
+
+
+def is_whole(run: Path) -> bool:
+    """Return whether every record of a finished run is what its manifests say, and in its history.
+
+    Checkpoints and the older observations are gone by then.
+    """
+    manifests = sorted(run.glob(f"rounds/*/{MANIFEST}"))
+    for manifest in manifests:
+        files = read_object(manifest).get("files")
+        if not isinstance(files, dict):
+            return False
+        gone = {OBSERVATIONS} - {path.name for path in manifest.parent.iterdir()}
+        named = {n: d for n, d in files.items() if not n.startswith("checkpoint/")}
+        if damaged_file(manifest.parent, {n: d for n, d in named.items() if n not in gone}):
+            return False
+    told = [line for line in read_history(run) if line["kind"] == "round"]
+    return bool(manifests) and len(told) == len(manifests)
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -105,6 +125,8 @@ def run_trial(
     prepared = prepare(trial.experiment, sources, import_from)
     seconds_start += time.perf_counter() - began
     (path / FAILED).unlink(missing_ok=True)
+    if (path / TRIAL).is_file() and not is_whole(path):
+        shutil.rmtree(path)  # it was finished and is damaged: without checkpoints it begins anew
     resume = (path / "experiment.yaml").is_file()
     outcome = (run or run_local)(prepared, path, resume=resume, watch=watch)
     for checkpoint in path.glob("rounds/*/checkpoint"):

@@ -77,10 +77,13 @@ cell -> the values that were tried."""
 
 
 def with_tuning_part(base: Experiment, settings: FrontierSettings) -> Experiment:
-    """Return the experiment with a tuning part, where a frontier needs one and it has none."""
-    if not is_tuned(settings) or base.data.tuning is not None:
+    """Return the experiment with a tuning part and one test part, where a frontier tunes."""
+    if not is_tuned(settings):
         return base
-    return changed(base, {"data.tuning": TUNING_SHARE})
+    tuning = TUNING_SHARE if base.data.tuning is None else base.data.tuning
+    # One test part for all seeds: rows that choose for seed 0 would else test other seeds.
+    test_seed = base.seed if base.data.test_seed is None else base.data.test_seed
+    return changed(base, {"data.tuning": tuning, "data.test_seed": test_seed})
 
 
 def with_values(trial: Trial, values: Values) -> Trial:

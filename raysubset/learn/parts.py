@@ -58,6 +58,7 @@ def split_parts(
     tuning: str | float | None,
     test: str | float | None,
     seed: int,
+    test_seed: int | None = None,
 ) -> Parts:
     """Return the parts of a source; those without files of their own are split off its train rows.
 
@@ -75,6 +76,8 @@ def split_parts(
         tuning: share in (0, 1); None for no tuning part.
         test: share in (0, 1); None for 0.2.
         seed: which rows go where.
+        test_seed: which of them are test rows; None for `seed`. Runs that share it share their
+            test rows, so that a row which chose an option in one of them tests none.
 
     Raises:
         ConfigError: a share outside (0, 1), or shares that leave no pool.
@@ -92,7 +95,9 @@ def split_parts(
     }
     todo = {part: share for part, share in shares.items() if share and part not in own}
     _check_shares(todo)
-    held, pool = _split(sources.train, todo, derive_key(seed, "parts"))
+    key = derive_key(seed, "parts")
+    test_key = key if test_seed is None else derive_key(test_seed, "parts")
+    held, pool = _split(sources.train, todo, {part: key for part in todo} | {"test": test_key})
     if sources.trusted is not None and held:
         held, notes = sources.trusted.relabelled(held)
         kept = [f"{', '.join(own)}: files of their own, which keep their labels"] if own else []
@@ -181,7 +186,7 @@ def _check_shares(todo: Mapping[str, float]) -> None:
 
 
 def _split(
-    train: Dataset, todo: Mapping[str, float], key: int
+    train: Dataset, todo: Mapping[str, float], keys: Mapping[str, int]
 ) -> tuple[dict[str, Dataset], Dataset]:
     """Return the parts in the order asked for, and the pool that is left."""
     enough_C = train.class_count_C >= _ENOUGH_ROWS
@@ -191,7 +196,7 @@ def _split(
     for index, (part, share) in enumerate(todo.items()):
         size = rows_of_share(share, base)
         to_come = len(todo) - index  # parts after this one, and the pool
-        drawn = _draw_part(train, left, size, enough_C, to_come, key)
+        drawn = _draw_part(train, left, size, enough_C, to_come, keys[part])
         if not drawn.any():
             raise DataError(
                 f"{part}={share:g} of {base:,} rows of {train.name} is no row at all; use a larger "

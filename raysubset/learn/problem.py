@@ -147,11 +147,12 @@ def make_problem(
             "training.nesterov=true needs training.momentum above 0; set nesterov to false."
         )
     parts = split_parts(
-        sources or load_sources(**data.model_dump(), seed=seed),
+        sources or load_sources(**data.of_sources(), seed=seed),
         validation=data.validation,
         tuning=data.tuning,
         test=data.test,
         seed=seed,
+        test_seed=data.test_seed,
     )
     if parts.pool.num_examples < 2:
         raise DataError(f"the pool holds {parts.pool.num_examples} rows; give at least 2.")

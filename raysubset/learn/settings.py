@@ -86,6 +86,9 @@ class DataSettings(Settings):
     test: Part = None
     """The part that reports: a path, or a share (default: the data's own test part, else 0.2)."""
 
+    test_seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    """Which rows are test rows, where they are split off: by this seed (default: the run's own)."""
+
     on_bad_row: Literal["refuse", "skip"] = "refuse"
     """What an unreadable row does: stop the run, or be skipped, counted and listed."""
 
@@ -100,6 +103,10 @@ class DataSettings(Settings):
         if named or values.get("format", "auto") != "auto":
             return values
         return {**values, "format": "digits"}
+
+    def of_sources(self) -> dict[str, Any]:
+        """Return what decides which rows there are, before they are split by seed."""
+        return self.model_dump(exclude={"test_seed"})
 
 
 class ModelSettings(Settings):

@@ -135,7 +135,9 @@ def test_one_lost_duel_outweighs_won_ones():
     means |= {("adaptive-random", 0.1): 0.90, ("adaptive-random", 0.3): 0.95}
     told = first(frontier(means))
     assert told.startswith("A control wins against GLISTER")
-    assert "30 %" in told and "10 %" not in told
+    lost, won = told.split("points at 30 %")
+    assert "10 %" not in lost
+    assert "wins against every control at 10 %" in won
 
 
 def test_a_control_with_validation_labels_is_named_as_such():
@@ -167,7 +169,7 @@ def test_the_smallest_fraction_is_the_last_that_passes_from_the_largest_down():
     assert within is not None and within.fraction == 0.5
     assert [fraction for fraction, _ in within.tests] == [0.5, 0.3]
     said = " ".join(sentences_of(answer, SETTINGS))
-    assert "The smallest fraction within 1.0 points of full is 50 %, with GLISTER" in said
+    assert "The smallest fraction within 1 point of full: GLISTER 50 % (" in said
 
 
 def test_no_fraction_is_named_where_none_passes():
