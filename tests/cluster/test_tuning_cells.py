@@ -113,9 +113,10 @@ def test_an_error_in_a_trial_reaches_who_asks_and_one_that_does_not_stop_is_told
 
     with pytest.raises(MemoryError, match="no room"):
         StoppableTrial(broken, "broken", 1.0).next()
-    free = threading.Event()
+    inside, free = threading.Event(), threading.Event()
 
     def deaf(watch: Watch) -> Outcome:
+        inside.set()
         free.wait(30)
         raise Stopped("at last.")
 
@@ -127,8 +128,7 @@ def test_an_error_in_a_trial_reaches_who_asks_and_one_that_does_not_stop_is_told
 
     waiting = threading.Thread(target=wait)
     waiting.start()
-    while not threads_of("deaf"):
-        time.sleep(0.01)
+    assert inside.wait(30)  # a thread is listed before it can be joined
     with pytest.raises(CrewLost, match=r"--resources\.call_timeout_s"):
         stoppable.stop()
     free.set()
