@@ -81,3 +81,10 @@ def take_lock(folder: Path, what: str) -> IO[str]:
     lock.write(f"process {os.getpid()} on {os.uname().nodename}")
     lock.flush()
     return lock
+
+
+def nearest_folder(path: Path) -> Path:
+    """Return the path, or the nearest of its parents that is there: the disk it would lie on."""
+    while not path.exists():
+        path = path.parent
+    return path

@@ -28,7 +28,7 @@ from raysubset.chain import MANIFEST, OBSERVATIONS, committed_chain, damaged_fil
 from raysubset.core.observations import Observations
 from raysubset.errors import RunFolderError
 from raysubset.experiment import Experiment, read_yaml
-from raysubset.files import take_lock, write_json, write_text
+from raysubset.files import nearest_folder, take_lock, write_json, write_text
 from raysubset.learn.checkpoint import CheckpointRef, Files, file_hash
 from raysubset.learn.weights import Weights
 from raysubset.records import (
@@ -139,10 +139,7 @@ class Ledger:
             self._refuse_foreign()
             if (self.path / EXPERIMENT).is_file():
                 self._check_same(resume)
-            parent = self.path
-            while not parent.exists():
-                parent = parent.parent
-            with tempfile.TemporaryFile(dir=parent):
+            with tempfile.TemporaryFile(dir=nearest_folder(self.path)):
                 pass
         except OSError as error:
             raise self._unwritable(error) from None

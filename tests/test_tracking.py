@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -22,16 +21,12 @@ from raysubset.tracking.event_files import EventFiles
 from raysubset.tracking.tracker import Facts, Told
 from tests.killed_runs import Death, reaper
 from tests.small_runs import BLOCKS, RUNS, Left, Watcher, assert_same_run, play, prepared
-from tests.tracked_runs import Diary, events, float32, scalars, texts, told_by_history
+from tests.tracked_runs import Diary, events, float32, scalars, texts, told_by_history, untroubled
 
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give each test a process that no tracker has troubled yet, and no wait for the disk."""
-    monkeypatch.setattr(follower, "_hanging", [])
-    monkeypatch.setattr(follower, "_in_trouble", set())
-    monkeypatch.setattr(follower, "_complained", set())
-    monkeypatch.setattr(os, "fsync", lambda _: None)
+    untroubled(monkeypatch)
 
 
 @pytest.fixture

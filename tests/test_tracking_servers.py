@@ -14,11 +14,12 @@ from raysubset.errors import Stopped
 from raysubset.frontier.trial import Data, run_trial
 from raysubset.local_run import run_local
 from raysubset.records import read_history
-from raysubset.tracking import follower, wandb_run
+from raysubset.tracking import wandb_run
 from raysubset.tracking.tracker import figures, outcome
 from tests.fake_trackers import FakeMlflow, FakeWandb
 from tests.frontier.sweeps import begin, sweep
 from tests.small_runs import BLOCKS, Left, Watcher, assert_same_run, play, prepared
+from tests.tracked_runs import untroubled
 
 MLFLOW = {"tracking__mlflow": "http://host:5000", **BLOCKS}
 WANDB = {"tracking__wandb": "team/project", **BLOCKS}
@@ -26,10 +27,7 @@ WANDB = {"tracking__wandb": "team/project", **BLOCKS}
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(follower, "_hanging", [])
-    monkeypatch.setattr(follower, "_in_trouble", set())
-    monkeypatch.setattr(follower, "_complained", set())
-    monkeypatch.setattr(os, "fsync", lambda _: None)
+    untroubled(monkeypatch)
     monkeypatch.setattr(wandb_run, "_leave_in_time", lambda: None)
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     for name in ("TIMEOUT", "MAX_RETRIES"):  # set where not set: put back afterwards

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tensorboardX.proto import event_pb2
 from tensorboardX.record_writer import masked_crc32c
 
 from raysubset.records import read_history
+from raysubset.tracking import follower
 from raysubset.tracking.tracker import Ending, Facts, Told
 
 Figures = dict[tuple[str, int], list[float]]
+
+
+def untroubled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give a test a process that no tracker has troubled yet, and no wait for the disk."""
+    monkeypatch.setattr(follower, "_hanging", [])
+    monkeypatch.setattr(follower, "_in_trouble", set())
+    monkeypatch.setattr(follower, "_complained", set())
+    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 def events(run: Path) -> list[Any]:

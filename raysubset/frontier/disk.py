@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from raysubset.errors import RunFolderError
+from raysubset.files import nearest_folder
 from raysubset.frontier.plan import ADAPTIVE, Trial
 from raysubset.preparation import Prepared
 
@@ -44,10 +45,7 @@ def check_disk(folder: Path, needed: int) -> None:
     Raises:
         RunFolderError: both numbers, and the remedy.
     """
-    parent = folder
-    while not parent.exists():
-        parent = parent.parent
-    free = shutil.disk_usage(parent).free
+    free = shutil.disk_usage(nearest_folder(folder)).free
     if free < needed:
         raise RunFolderError(
             f"this frontier needs about {_size(needed)} in {folder}, and {_size(free)} are free "

@@ -78,20 +78,19 @@ def _who_wins(duels: Sequence[Duel], planned: Sequence[str]) -> tuple[str, bool]
     missing = [c for c in planned if c != duels[0].strategy]
     missing = [c for c in missing if c not in {d.control for d in known}]
     silent = f" No result for {_and([row_title(c) for c in missing])}." if missing else ""
-    text, by_control = _judged(name, known)
-    if missing:
-        text = text.replace("every control", "every control that has a result")
+    everyone = "every control that has a result" if missing else "every control"
+    text, by_control = _judged(name, known, everyone)
     return text + silent, by_control
 
 
-def _judged(name: str, duels: Sequence[Duel]) -> tuple[str, bool]:
-    """Return who wins by duels that each have pairs enough."""
+def _judged(name: str, duels: Sequence[Duel], everyone: str) -> tuple[str, bool]:
+    """Return who wins by duels that each have pairs enough, `everyone` being all controls."""
     lost = _hardest([duel for duel in duels if duel.word == "loses"])
     if lost:
         where = "; ".join(_lost_at(duel) for duel in lost)
         rest = [f for f in _fractions(duels) if f not in {duel.fraction for duel in lost}]
         won = [f for f in rest if all(d.word == "wins" for d in duels if d.fraction == f)]
-        also = f" It wins against every control at {', '.join(map(percent_asked, won))}."
+        also = f" It wins against {everyone} at {', '.join(map(percent_asked, won))}."
         return f"{_LOST} {name}: {where}." + (also if won else ""), True
     at = {f: [d for d in duels if d.fraction == f] for f in _fractions(duels)}
     won = [f for f, own in at.items() if all(d.word == "wins" for d in own)]
@@ -99,7 +98,7 @@ def _judged(name: str, duels: Sequence[Duel]) -> tuple[str, bool]:
         where = "; ".join(_won_at(at[f]) for f in won)
         rest = ", ".join(percent_asked(f) for f in at if f not in won)
         also = f" Elsewhere ({rest}) it does not beat them all." if rest else ""
-        return f"{name} wins against every control {where}.{also}", False
+        return f"{name} wins against {everyone} {where}.{also}", False
     where = "; ".join(_even_at(duel) for duel in _hardest(duels))
     return f"No difference seen between {name} and its strongest control: {where}.", False
 
