@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,8 +19,7 @@ from raysubset.experiment import Experiment
 from raysubset.frontier.settings import settings_of
 
 if TYPE_CHECKING:
-    from raysubset.frontier.plan import Trial
-    from raysubset.frontier.sweep import RunTrials, Sweep
+    from raysubset.frontier.sweep import RunTrials, Sweep, Told
     from raysubset.frontier.trial import Data
     from raysubset.frontier.tuning import TuneCells
     from raysubset.preparation import Prepared
@@ -121,25 +121,26 @@ def run_frontier(sweep: Sweep, trial_mode: Mode, *, resume: bool, local: bool) -
     check_extras(sweep.settings, local=local)
     console, data = Console(), Data(sweep.base)
     first = check_sweep(sweep, data)
-    left, runs = left_of(sweep, sweep.trials), left_to_run(sweep)
-    if sweep.settings.max_runs is not None:
-        runs = min(runs, sweep.settings.max_runs)
+    runs = left_to_run(sweep)  # once: it reads and checks every trial that is there
+    most = runs if sweep.settings.max_runs is None else min(runs, sweep.settings.max_runs)
     at_once = 1 if local else os.cpu_count() or 1
-    check_disk(sweep.folder, bytes_needed(left, first, at_once, runs))
+    needed = bytes_needed(left_of(sweep, sweep.trials), first, at_once, most)
+    check_disk(sweep.folder, needed)
+    announce = partial(_announce, console, sweep, first, runs)
     with stoppable(sweep.folder):
         if local:
             shown = lambda trial: screen(console, quiet=True).showing(trial.name)  # noqa: E731
             with open_folder(sweep, resume=resume):
-                teller = _announce(console, sweep, first, "one after the other in this process")
+                teller = announce("one after the other in this process")
                 _go(sweep, run_here(sweep, data, shown, teller))
         else:
-            _run_on_ray(console, sweep, first, data, trial_mode, resume)
+            _run_on_ray(announce, sweep, data, trial_mode, resume)
     _report(console, sweep, data)
     return sweep
 
 
 def _run_on_ray(
-    console: Console, sweep: Sweep, first: Prepared, data: Data, mode: Mode, resume: bool
+    announce: Callable[[str], Told], sweep: Sweep, data: Data, mode: Mode, resume: bool
 ) -> None:
     from raysubset.cluster.sweeping import Placed, run_with_tune, sweep_session
     from raysubset.cluster.tuning_cells import tune_on_ray
@@ -147,7 +148,7 @@ def _run_on_ray(
 
     with sweep_session(sweep.base, mode) as places, open_folder(sweep, resume=resume):
         kind = "in one process each" if places.mode == "local" else "with a crew each"
-        teller = _announce(console, sweep, first, f"{places.at_once} at a time, {kind}")
+        teller = announce(f"{places.at_once} at a time, {kind}")
         placed = Placed(data)
         tune = tune_on_ray(sweep, placed, places, teller)
         _go(sweep, run_with_tune(sweep, placed, places, teller), tune)
@@ -214,15 +215,11 @@ def _refuse_single(experiment: Experiment | None) -> None:
             )
 
 
-def _announce(
-    console: Console, sweep: Sweep, first: Prepared, how: str
-) -> Callable[[Trial, str | None], None]:
+def _announce(console: Console, sweep: Sweep, first: Prepared, left: int, how: str) -> Told:
     """Print what is going to run; return what tells of each trial that ended."""
     from raysubset.frontier.plan_text import plan_lines
-    from raysubset.frontier.tuning_text import left_to_run
     from raysubset.frontier.watching import Teller
 
-    left = left_to_run(sweep)
     known = None if sweep.settings.find else left
     for line in plan_lines(sweep, first, left, how):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
