@@ -1,0 +1,60 @@
+"""Faults of a store: which pass by themselves, and what a person can do about the others.
+
+pyarrow raises `OSError` without an errno for whatever an SDK said, with its words in the message
+("AWS Error SLOW_DOWN during PutObject operation ..."), `OSError` with an errno for local files,
+and `ArrowInvalid` for an address that it cannot parse.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+
+_PASSING = (errno.EINTR, errno.EAGAIN, errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED)
+_MISSING = re.compile(
+    r"NO_SUCH_BUCKET|NoSuchBucket|Bucket '[^']*' not found|ContainerNotFound|NOT_FOUND|"
+    r"specified (bucket|container) does not exist|(?<!\d)404(?!\d)"
+)
+_DENIED = re.compile(
+    r"ACCESS_DENIED|AccessDenied|INVALID_ACCESS_KEY|SIGNATURE_DOES_NOT_MATCH|INVALID_SIGNATURE|"
+    r"INVALID_CLIENT_TOKEN|UNRECOGNIZED_CLIENT|MISSING_AUTHENTICATION|NOT_SIGNED_UP|ExpiredToken|"
+    r"EXPIRED_TOKEN|INVALID_TOKEN|PERMISSION_DENIED|UNAUTHENTICATED|Authori[sz]ation\w*|"
+    r"Authentication\w*|(?<!\d)40[13](?!\d)|Forbidden"
+)
+_OTHER = re.compile(r"HTTP status (3\d\d|4(?!08|29)\d\d)|INVALID_ARGUMENT|UNIMPLEMENTED")
+
+
+def is_transient(error: Exception) -> bool:
+    """Return whether the same call may succeed a moment later."""
+    if not isinstance(error, OSError):  # ArrowInvalid, NotImplementedError: our input, not its day
+        return False
+    if error.errno is not None:
+        return error.errno in _PASSING
+    return not any(kind.search(str(error)) for kind in (_MISSING, _DENIED, _OTHER))
+
+
+def cause_of(error: Exception) -> str:
+    """Return an error's first line, short enough for a sentence."""
+    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    line = (told.strip().splitlines() or [type(error).__name__])[0]
+    line = re.sub(r"\s*\(Request ID: [^)]*\)", "", line).rstrip(". ")
+    return line if len(line) <= 300 else line[:297] + "..."
+
+
+def remedy_for(error: Exception) -> str:
+    """Return what a person can do about an error that ends a run."""
+    if is_transient(error):
+        return (
+            "finished rounds are kept; when it answers again, run the same command with --resume."
+        )
+    told = str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "make room, then run the same command with --resume."
+    if isinstance(error, PermissionError) or _DENIED.search(told):
+        return (
+            "check the credentials in the environment of this process and that they may list, "
+            "read, write and delete there."
+        )
+    if _MISSING.search(told):
+        return "make the bucket or container first, or choose another --run-dir."
+    return "check the address, or choose another --run-dir."
