@@ -46,7 +46,12 @@ class Crew:
     """W training ranks that stand ready until `close`."""
 
     def __init__(
-        self, problem_ref: Any, room: Room, resources: ResourceSettings, storage: Path
+        self,
+        problem_ref: Any,
+        room: Room,
+        resources: ResourceSettings,
+        storage: Path,
+        run: str = "run",
     ) -> None:
         """Start the ranks and wait for them.
 
@@ -55,6 +60,7 @@ class Crew:
             room: how many ranks, on which device.
             resources: time limits and the number of restarts.
             storage: a folder that every node sees, for Ray Train's own state.
+            run: what the dashboard calls the run.
 
         Raises:
             RoomError: the ranks found no room in `resources.start_timeout_s`, or did not report
@@ -78,10 +84,10 @@ class Crew:
                 max_concurrency=2 * room.workers + 16,
                 scheduling_strategy=beside_the_driver(),
             )
-            .remote(room.workers)
+            .remote(room.workers, run)
         )
         config = {"problem": [problem_ref], "mailbox": self.mailbox}
-        trainer = make_trainer(config, room, resources, storage)
+        trainer = make_trainer(config, room, resources, storage, run)
         self._thread = threading.Thread(target=self._fit, args=(trainer,), name="crew", daemon=True)
         self._thread.start()
         try:

@@ -13,6 +13,7 @@ from ray.train.v2._internal.execution.callback import ControllerCallback
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from raysubset.cluster.names import train_name
 from raysubset.cluster.rank import serve
 from raysubset.cluster.room import Room
 from raysubset.errors import RoomError
@@ -63,7 +64,7 @@ def _per_rank(room: Room) -> dict[str, float]:
 
 
 def make_trainer(
-    config: dict[str, Any], room: Room, resources: ResourceSettings, storage: Path
+    config: dict[str, Any], room: Room, resources: ResourceSettings, storage: Path, run: str = "run"
 ) -> ray.train.torch.TorchTrainer:
     """Return the one long fit() to come; `config` is what `serve` gets."""
     shown: Any = _ShowController(config["mailbox"])
@@ -77,7 +78,7 @@ def make_trainer(
         ),
         run_config=ray.train.RunConfig(
             # Always fresh: Ray Train resumes in silence where a name was used before.
-            name=f"crew-{uuid.uuid4().hex[:12]}",
+            name=f"raysubset-{train_name(run)}-{uuid.uuid4().hex[:12]}",
             storage_path=str(storage),
             failure_config=ray.train.FailureConfig(
                 max_failures=resources.max_failures,

@@ -17,8 +17,9 @@ from raysubset.cluster.orders import Collected, Failed, Posted
 class Mailbox:
     """Wrapped by ray.remote where it is started; every method returns within its deadline."""
 
-    def __init__(self, world: int) -> None:
+    def __init__(self, world: int, run: str = "run") -> None:
         """Serve a crew of W ranks."""
+        self.run = run
         self.world, self.birth = world, uuid.uuid4().hex
         self.posted: Posted | None = None
         self.stopping = False
@@ -29,6 +30,10 @@ class Mailbox:
         self.progress = (0, 0)
         self.seen: dict[int, float] = {}
         self.news = asyncio.Event()
+
+    def __repr__(self) -> str:
+        """Return what the dashboard calls this actor."""
+        return f"raysubset-mailbox {self.run}"
 
     async def post(self, posted: Posted) -> None:
         """Take an order; older ones and their answers are forgotten."""

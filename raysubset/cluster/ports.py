@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from raysubset.cluster.crew import Crew
+from raysubset.cluster.names import round_stage
 from raysubset.cluster.orders import At, Choose, Count, Score, Train
 from raysubset.cluster.rank import peak_bytes
 from raysubset.cluster.room import Room
@@ -39,12 +40,17 @@ class RayPool:
             assert weights is not None, "a phase that scores comes after one that trains"
             if self.scorers is None:
                 return self._by_crew(weights, ranges, choice)
-            return self._by_actors(self.scorers, weights, ranges, choice)
+            return self._by_actors(self.scorers, weights, ranges, choice, phase.round)
 
         return self.chooser.select(phase, score_and_choose)
 
     def _by_actors(
-        self, scorers: Scorers, weights: Weights, ranges: Sequence[RowRange], choice: Choice
+        self,
+        scorers: Scorers,
+        weights: Weights,
+        ranges: Sequence[RowRange],
+        choice: Choice,
+        round_: int,
     ) -> tuple[Selection, float]:
         flat = weights.flat if weights.flat is not None else pack(weights.state())
         scored = scorers.score(
@@ -53,10 +59,11 @@ class RayPool:
             ranges,
             embeddings=choice.embeddings,
             progress=self.progress,
+            stage=round_stage("score", round_),
         )
         self.peaks = {"scorers": scored.peak_bytes}
         if scorers.on_gpu:
-            chosen = scorers.choose(choice, scored)
+            chosen = scorers.choose(choice, scored, round_stage("choose", round_))
         else:
             chosen = choose(choice, scored.outputs, progress=self.progress)
         facts = {**chosen.facts, "scoring_retries": float(scored.retries)}

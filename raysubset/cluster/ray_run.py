@@ -12,6 +12,7 @@ from typing import Any
 import ray
 
 from raysubset.cluster.crew import Crew
+from raysubset.cluster.names import run_id
 from raysubset.cluster.ports import RayPool, RayTrainer
 from raysubset.cluster.room import Room
 from raysubset.cluster.scorers import Scorers
@@ -48,11 +49,12 @@ def hands(experiment: Experiment, problem: Problem, storage: Path) -> Generator[
         problem_ref: Any = ray.put(problem)
         own = storage / ".ray"
         ending.callback(_forget, own, with_folder=not storage.exists())
-        crew = Crew(problem_ref, room, experiment.resources, own)
+        named = run_id(str(storage))
+        crew = Crew(problem_ref, room, experiment.resources, own, named)
         ending.callback(crew.close)
         scorers = None
         if room.placement == "actors":
-            scorers = Scorers(problem_ref, room, experiment.resources)
+            scorers = Scorers(problem_ref, room, experiment.resources, named)
             ending.callback(scorers.close)
             scorers.wait_until_ready()
         yield Hands(room=room, crew=crew, scorers=scorers)

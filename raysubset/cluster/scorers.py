@@ -27,6 +27,7 @@ from ray.exceptions import (
 )
 
 from raysubset.cluster.group import cause_of
+from raysubset.cluster.names import score_task
 from raysubset.cluster.rank import device_of_actor, peak_bytes
 from raysubset.cluster.room import Room
 from raysubset.errors import CrewLost, RaySubsetError, RoomError
@@ -46,14 +47,19 @@ LOST = (RayActorError, OutOfMemoryError, NodeDiedError, ObjectLostError, WorkerC
 class GradientActor:
     """What an actor holds; every call names the problem and the weights it is for.
 
-    Nothing comes through the constructor: a restarted actor would need the constructor's objects
+    No object comes through the constructor: a restarted actor would need the constructor's objects
     to be there still (ray#53727), while a call brings its own.
     """
 
-    def __init__(self) -> None:
-        """Wait for the first call."""
+    def __init__(self, name: str = "raysubset-scorer") -> None:
+        """Wait for the first call, under this name."""
+        self.name = name
         self._scorer: Scorer | None = None
         self.version = ""
+
+    def __repr__(self) -> str:
+        """Return what the dashboard calls this actor."""
+        return self.name
 
     def scorer(self, problem: Sequence[Any]) -> Scorer:
         """Return the scorer on this actor's device; `problem` is [ref]."""
@@ -124,8 +130,10 @@ class _Call:
 class Scorers:
     """The actors, and how ranges are spread over them."""
 
-    def __init__(self, problem_ref: Any, room: Room, resources: ResourceSettings) -> None:
-        """Start the actors; they build their models while the crew does."""
+    def __init__(
+        self, problem_ref: Any, room: Room, resources: ResourceSettings, run: str = "run"
+    ) -> None:
+        """Start the actors of a run; they build their models while the crew does."""
         self.resources = resources
         self.on_gpu = room.device == "cuda"
         host = ray.remote(GradientActor).options(
@@ -136,7 +144,9 @@ class Scorers:
             scheduling_strategy="SPREAD",
         )
         self.problem = [problem_ref]
-        self.actors: list[Any] = [host.remote() for _ in range(room.scorers)]
+        self.actors: list[Any] = [
+            host.remote(f"raysubset-scorer-{i} {run}") for i in range(room.scorers)
+        ]
         # Lost actors, from one pass to the next: for good, since when, asked if they are back.
         self.gone: set[int] = set()
         self.resting: dict[int, float] = {}
@@ -173,15 +183,18 @@ class Scorers:
         *,
         embeddings: bool,
         progress: Progress,
+        stage: str = "score",
     ) -> Scored:
         """Score all ranges at these weights; lost ranges go to another actor.
+
+        The tasks are called after `stage`: "score:round-7".
 
         Raises:
             CrewLost: no actor is left, none answers for `call_timeout_s`, or one range was lost
                 more than `max_failures` + 1 times.
         """
         args = (version, [ray.put(flat)])
-        work = _Work(self, ranges, args, embeddings)
+        work = _Work(self, ranges, args, embeddings, stage)
         while work.done < len(ranges):
             work.send()
             ended = work.next_ended()
@@ -194,10 +207,10 @@ class Scorers:
             retries=sum(work.losses.values()),
         )
 
-    def choose(self, choice: Choice, scored: Scored) -> Selection:
+    def choose(self, choice: Choice, scored: Scored, stage: str = "choose") -> Selection:
         """Choose on the first actor's device: factors go there without passing the driver."""
         first = next(i for i in range(len(self.actors)) if i not in self.gone)
-        ref = self.actors[first].choose.options(name="choose").remote(choice, *scored.outputs)
+        ref = self.actors[first].choose.options(name=stage).remote(choice, *scored.outputs)
         try:
             return ray.get(ref, timeout=self.resources.call_timeout_s)
         except RayTaskError as error:
@@ -218,9 +231,15 @@ class _Work:
     """One pass over the ranges: what is to do, what flies, what is back."""
 
     def __init__(
-        self, scorers: Scorers, ranges: Sequence[RowRange], args: tuple[Any, ...], embeddings: bool
+        self,
+        scorers: Scorers,
+        ranges: Sequence[RowRange],
+        args: tuple[Any, ...],
+        embeddings: bool,
+        stage: str,
     ) -> None:
         self.scorers, self.ranges, self.args, self.embeddings = scorers, ranges, args, embeddings
+        self.stage = stage
         self.resources = scorers.resources
         self.todo = deque(range(len(ranges)))
         self.flying = {ref: _Call(actor=actor) for actor, ref in scorers.asked.items()}
@@ -294,7 +313,7 @@ class _Work:
 
     def _score(self, actor: int, index: int) -> None:
         rows = self.ranges[index]
-        name = f"score:{rows.part}:range-{rows.index}"
+        name = score_task(self.stage, rows)
         score = self.scorers.actors[actor].score.options(name=name, num_returns=2)
         output, report = score.remote(self.scorers.problem, *self.args, rows, self.embeddings)
         self.flying[report] = _Call(actor=actor, index=index, output=output)

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import ray
 from ray import tune
 
+from raysubset.cluster.names import run_id
 from raysubset.cluster.ray_run import run_ray
 from raysubset.cluster.stoppable_trial import Report, StoppableTrial
 from raysubset.engine import Outcome, Watch
@@ -50,6 +51,10 @@ class TrialActor(tune.Trainable):
         self.shared, self.trial = shared, shared.trial_of(config)
         self.start_s = max(0.0, time.time() - shared.began)
         self.running: StoppableTrial | None = None
+
+    def __repr__(self) -> str:
+        """Return what the dashboard calls this actor: its sweep, for trials come and go in it."""
+        return f"raysubset-trials {run_id(str(self.shared.folder))}"
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """End a trial that Tune stopped, and take the next; this process is warm now."""
