@@ -70,7 +70,7 @@ class Mailbox:
             if not await self._news(end):
                 return self.birth, None
         self.seen[rank] = time.monotonic()
-        return self.birth, self.posted
+        return self.birth, self.posted.to(rank)
 
     async def tick(self, rank: int, done: int, of: int) -> bool:
         """Take a sign of life with a rank's progress; return whether to stop."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from raysubset.cluster.blocks import Located
 from raysubset.learn.checkpoint import CheckpointRef
 from raysubset.learn.choosing import Choice
 from raysubset.learn.learner import TrainOrder
-from raysubset.learn.scoring import PartName, RangeOutput, RowRange
+from raysubset.learn.scoring import RangeOutput
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,8 @@ class Train:
         run: which run.
         round: the round that this makes.
         work: ids, weights and epochs.
+        rows: references to blocks that hold the ids.
+        validation: the validation part's ranges, each rank's own.
         folder: where rank 0 writes the checkpoint.
         send_weights: whether rank 0 answers with the weights, for scoring actors.
     """
@@ -44,16 +47,24 @@ class Train:
     run: str
     round: int
     work: TrainOrder
+    rows: Sequence[Any]
+    validation: Sequence[Sequence[Located]]
     folder: str
     send_weights: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """Score ranges in place: rank r takes ranges r, r + W, ..."""
+    """Score ranges in place.
+
+    Attributes:
+        at: with which state.
+        ranges: each rank's own.
+        embeddings: whether they are asked for.
+    """
 
     at: At
-    ranges: Sequence[RowRange]
+    ranges: Sequence[Sequence[Located]]
     embeddings: bool
 
 
@@ -68,10 +79,15 @@ class Choose:
 
 @dataclass(frozen=True, kw_only=True)
 class Count:
-    """Evaluate a part."""
+    """Evaluate a part.
+
+    Attributes:
+        at: with which state; None: the initial one.
+        ranges: of the part, each rank's own.
+    """
 
     at: At | None
-    part: PartName
+    ranges: Sequence[Sequence[Located]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +123,19 @@ class Posted:
 
     number: int
     order: Order
+
+    def to(self, rank: int) -> Posted:
+        """Return the order as one rank gets it: with its own ranges and no others' references."""
+        order = self.order
+        if isinstance(order, Train):
+            return replace(self, order=replace(order, validation=_only(order.validation, rank)))
+        if isinstance(order, Score | Count):
+            return replace(self, order=replace(order, ranges=_only(order.ranges, rank)))
+        return self
+
+
+def _only(ranges: Sequence[Sequence[Located]], rank: int) -> Sequence[Sequence[Located]]:
+    return [share if index == rank else () for index, share in enumerate(ranges)]
 
 
 @dataclass(frozen=True, kw_only=True)

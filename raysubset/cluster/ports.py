@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from raysubset.cluster.blocks import Blocks, Located, shares
 from raysubset.cluster.crew import Crew
+from raysubset.cluster.memory import Meter, by_kind
 from raysubset.cluster.names import round_stage
 from raysubset.cluster.orders import At, Choose, Count, Score, Train
-from raysubset.cluster.rank import peak_bytes
 from raysubset.cluster.room import Room
 from raysubset.cluster.scorers import Scorers
 from raysubset.learn.choosing import Choice, Chooser, PhaseLike, Progress, choose
@@ -26,21 +27,28 @@ class RayPool:
     """Factors are made where the data lies, gathered once, and greedy runs on one device."""
 
     def __init__(
-        self, run: str, chooser: Chooser, crew: Crew, scorers: Scorers | None, progress: Progress
+        self,
+        run: str,
+        chooser: Chooser,
+        blocks: Blocks,
+        crew: Crew,
+        scorers: Scorers | None,
+        progress: Progress,
     ) -> None:
         """Join a chooser with dedicated scorers, or with the crew where `scorers` is None."""
         self.run, self.chooser, self.crew, self.scorers = run, chooser, crew, scorers
-        self.progress = progress
-        self.peaks: dict[str, int] = {}
+        self.blocks, self.progress = blocks, progress
+        self.memory: dict[str, dict[str, int]] = {}
 
     def select(self, phase: PhaseLike, weights: Weights | None) -> Selection:
         """Return the selection of a phase, at these weights where it needs any."""
 
         def score_and_choose(ranges: Sequence[RowRange], choice: Choice) -> tuple[Selection, float]:
             assert weights is not None, "a phase that scores comes after one that trains"
+            located = self.blocks.located(ranges)
             if self.scorers is None:
-                return self._by_crew(weights, ranges, choice)
-            return self._by_actors(self.scorers, weights, ranges, choice, phase.round)
+                return self._by_crew(weights, located, choice)
+            return self._by_actors(self.scorers, weights, located, choice, phase.round)
 
         return self.chooser.select(phase, score_and_choose)
 
@@ -48,7 +56,7 @@ class RayPool:
         self,
         scorers: Scorers,
         weights: Weights,
-        ranges: Sequence[RowRange],
+        ranges: Sequence[Located],
         choice: Choice,
         round_: int,
     ) -> tuple[Selection, float]:
@@ -61,7 +69,7 @@ class RayPool:
             progress=self.progress,
             stage=round_stage("score", round_),
         )
-        self.peaks = {"scorers": scored.peak_bytes}
+        self.memory = {"scorers": scored.memory}
         if scorers.on_gpu:
             chosen = scorers.choose(choice, scored, round_stage("choose", round_))
         else:
@@ -70,13 +78,13 @@ class RayPool:
         return replace(chosen, facts=facts), scored.busy_s
 
     def _by_crew(
-        self, weights: Weights, ranges: Sequence[RowRange], choice: Choice
+        self, weights: Weights, ranges: Sequence[Located], choice: Choice
     ) -> tuple[Selection, float]:
         at = At(run=self.run, round=weights.round, checkpoint=weights.checkpoint)
-        order = Score(at=at, ranges=ranges, embeddings=choice.embeddings)
+        each = shares(ranges, self.crew.room.workers)
+        order = Score(at=at, ranges=each, embeddings=choice.embeddings)
         answers = self.crew.exchange(order, self.progress, "scoring")
-        world = len(answers)
-        outputs = [answers[i % world]["outputs"][i // world] for i in range(len(ranges))]
+        outputs = [output for answer in answers for output in answer["outputs"]]
         busy_s = max(answer["busy_s"] for answer in answers)
         if self.crew.room.device == "cuda":
             order = Choose(at=at, choice=choice, outputs=outputs)
@@ -93,16 +101,20 @@ class RayTrainer:
         """Join the crew and the folder of rounds, which every node must see."""
         self.run, self.crew, self.room, self.rounds = run, crew, room, rounds
         self.pool, self.progress = pool, progress
+        self.blocks, self.meter = pool.blocks, Meter()
         self._present: Weights | None = None
 
     def fit(self, selection: Selection, phase: PhaseLike, weights: Weights | None) -> Fit:
         """Train one phase from these weights (None: from the start)."""
         start = time.perf_counter()
+        work = train_order(selection, phase)
         order = Train(
             at=self._at(weights),
             run=self.run,
             round=phase.round,
-            work=train_order(selection, phase),
+            work=work,
+            rows=self.blocks.subset(work.ids_EK),
+            validation=self._shares("validation"),
             folder=str(checkpoint_folder(self.rounds, phase.round)),
             send_weights=self.room.placement == "actors",
         )
@@ -112,7 +124,7 @@ class RayTrainer:
         for stage in ("training", "evaluation"):
             metrics[f"seconds_{stage}"] = max(answer[f"seconds_{stage}"] for answer in answers)
         metrics["seconds_fit_wall"] = time.perf_counter() - start
-        metrics["peak_bytes"] = self._peaks(answers)
+        metrics |= by_kind(self._memory(answers))
         per_rank = zip(*(answer["traces"] for answer in answers), strict=True)
         self._present = Weights(round=phase.round, flat=answers[0]["weights"])
         return Fit(
@@ -125,7 +137,9 @@ class RayTrainer:
     def evaluate(self, part: PartName, weights: Weights | None = None) -> dict[str, Any]:
         """Return `evaluation_of` a part at these weights (None: the present)."""
         at = self._at(weights if weights is not None else self._present)
-        answers = self.crew.exchange(Count(at=at, part=part), self.progress, "evaluating")
+        answers = self.crew.exchange(
+            Count(at=at, ranges=self._shares(part)), self.progress, "evaluating"
+        )
         return evaluation_of([count for counts in answers for count in counts])
 
     def _at(self, weights: Weights | None) -> At | None:
@@ -133,6 +147,9 @@ class RayTrainer:
             return None
         return At(run=self.run, round=weights.round, checkpoint=weights.checkpoint)
 
-    def _peaks(self, answers: list[Any]) -> dict[str, int]:
-        ranks = {f"rank_{r}": answer["peak_bytes"] for r, answer in enumerate(answers)}
-        return {"driver": peak_bytes(), **ranks, **self.pool.peaks}
+    def _shares(self, part: PartName) -> Sequence[Sequence[Located]]:
+        return shares(self.blocks.part(part), self.crew.room.workers)
+
+    def _memory(self, answers: list[Any]) -> dict[str, dict[str, int]]:
+        ranks = {f"rank_{r}": answer["memory"] for r, answer in enumerate(answers)}
+        return {"driver": self.meter.figures, **ranks, **self.pool.memory}

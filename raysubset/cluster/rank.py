@@ -7,9 +7,9 @@ actors need them. This runs inside Ray Train's worker; the work itself is `Learn
 from __future__ import annotations
 
 import logging
-import resource
 import time
 import uuid
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,6 +20,8 @@ import ray.train.torch
 import torch
 from torch.distributed import distributed_c10d
 
+from raysubset.cluster.blocks import Located, Reader, fetched
+from raysubset.cluster.memory import Meter
 from raysubset.cluster.orders import (
     At,
     Choose,
@@ -37,8 +39,7 @@ from raysubset.errors import RaySubsetError, Stopped
 from raysubset.learn.checkpoint import write_checkpoint
 from raysubset.learn.choosing import choose
 from raysubset.learn.learner import GoOn, Learner
-from raysubset.learn.local import part_ranges
-from raysubset.learn.scoring import PartName, RangeCounts, Scorer
+from raysubset.learn.scoring import RangeCounts, RangeOutput, Scorer
 from raysubset.learn.weights import pack
 
 logger = logging.getLogger(__name__)
@@ -87,6 +88,8 @@ class Rank:
             wrap=lambda model: distributed(model, problem, device),
         )
         self.scorer = Scorer(problem, device, self.learner).warm()
+        self.reader, self.meter = Reader(), Meter()
+        self._rows: Sequence[Any] = ()
         self.at: tuple[str, int] | None = None
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._tick: Any = None
@@ -145,13 +148,14 @@ class Rank:
         if not self._stand_at(order.at):
             return Lost(at=order.at) if order.at else None
         self.at = None
+        self._hold(order)
         start = time.perf_counter()
         traces = self.learner.train(order.work, self._go_on_together)
         share_buffers(self.learner.model)
         trained = time.perf_counter()
         self.at = (order.run, order.round)
         visits = order.work.visits
-        counts = self._counts("validation", lambda *_: self._go_on(visits, visits))
+        counts = self._counts(order.validation, lambda *_: self._go_on(visits, visits))
         done = time.perf_counter()
         if self.rank == 0:
             self._save(order)
@@ -160,20 +164,33 @@ class Rank:
             "counts": counts,
             "seconds_training": trained - start,
             "seconds_evaluation": done - trained,
-            "peak_bytes": peak_bytes(),
+            "memory": self.meter.figures,
             "weights": self._weights() if order.send_weights and self.rank == 0 else None,
         }
+
+    def _hold(self, order: Train) -> None:
+        """Have the order's rows; those of the order before go first, if they are others."""
+        if self._rows == order.rows:
+            return
+        visits, self._rows = order.work.visits, ()
+        self.learner.hold([])
+        # A stop is heeded at the first batch, with the other ranks.
+        self.learner.hold(fetched(order.rows, lambda: self._told_to_stop(0, visits)))
+        self._rows = order.rows
 
     def _score(self, order: Score) -> Any:
         if not self._stand_at(order.at):
             return Lost(at=order.at)
-        start = time.perf_counter()
-        mine = order.ranges[self.rank :: self.world]
-        outputs = []
-        for index, rows in enumerate(mine):
+        mine, outputs, busy_s = order.ranges[self.rank], list[RangeOutput](), 0.0
+        for index, located in enumerate(mine):
             self._go_on(index, len(mine))
-            outputs.append(self.scorer.score(rows, embeddings=order.embeddings))
-        return {"outputs": outputs, "busy_s": time.perf_counter() - start}
+            given = self.reader.rows(located)
+            start = time.perf_counter()
+            outputs.append(self.scorer.score(located.rows, given, embeddings=order.embeddings))
+            busy_s += time.perf_counter() - start
+            del given  # else a block could not leave the store while the next one comes
+        self.reader.forget()
+        return {"outputs": outputs, "busy_s": busy_s}
 
     def _choose(self, order: Choose) -> Any:
         if self.rank != 0:
@@ -184,14 +201,15 @@ class Rank:
     def _count(self, order: Count) -> Any:
         if not self._stand_at(order.at):
             return Lost(at=order.at) if order.at else None
-        return self._counts(order.part, self._go_on)
+        return self._counts(order.ranges, self._go_on)
 
-    def _counts(self, part: PartName, go_on: GoOn) -> list[RangeCounts]:
+    def _counts(self, ranges: Sequence[Sequence[Located]], go_on: GoOn) -> list[RangeCounts]:
         counts: list[RangeCounts] = []
-        mine = part_ranges(self.learner.problem, part)[self.rank :: self.world]
-        for index, rows in enumerate(mine):
+        mine = ranges[self.rank]
+        for index, located in enumerate(mine):
             go_on(index, len(mine))
-            counts.append(self.scorer.count(rows))
+            counts.append(self.scorer.count(located.rows, self.reader.rows(located)))
+        self.reader.forget()
         return counts
 
     def _stand_at(self, at: At | None) -> bool:
@@ -256,17 +274,13 @@ class Rank:
         if self._tick is not None and not ray.wait([self._tick], timeout=0)[0]:
             return False  # a slow mailbox: its answer is worth more than a second question
         told = self._tick is not None and bool(_get(self._tick))
+        self.meter.look()
         self._ticked, self._tick = now, self.mailbox.tick.remote(self.rank, done, of)
         return told
 
 
 def _get(refs: Any) -> Any:
     return ray.get(refs, timeout=MAILBOX_S)
-
-
-def peak_bytes() -> int:
-    """Return the peak resident memory of this process; pages shared with others count too."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def device_of_actor() -> torch.device:

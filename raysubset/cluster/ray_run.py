@@ -11,6 +11,7 @@ from typing import Any
 
 import ray
 
+from raysubset.cluster.blocks import Blocks
 from raysubset.cluster.crew import Crew
 from raysubset.cluster.names import run_id
 from raysubset.cluster.ports import RayPool, RayTrainer
@@ -25,9 +26,10 @@ from raysubset.preparation import Prepared, tracked_ledger
 
 @dataclass(frozen=True, kw_only=True)
 class Hands:
-    """The crew and the scorers of a session."""
+    """The crew and the scorers of a session, and the rows that they are given."""
 
     room: Room
+    blocks: Blocks
     crew: Crew
     scorers: Scorers | None
 
@@ -38,7 +40,7 @@ def hands(experiment: Experiment, problem: Problem, storage: Path) -> Generator[
 
     Args:
         experiment: its resources.
-        problem: put into the object store once, for all processes.
+        problem: its rows are put into the object store in blocks, once for all processes.
         storage: a folder that every node sees; Ray Train's own state goes to storage/.ray, and
             is gone afterwards.
 
@@ -46,7 +48,8 @@ def hands(experiment: Experiment, problem: Problem, storage: Path) -> Generator[
         RoomError: the machine or the cluster cannot place them; nothing is left behind.
     """
     with ray_session(experiment) as room, ExitStack() as ending:
-        problem_ref: Any = ray.put(problem)
+        problem_ref: Any = ray.put(problem.lean())
+        blocks = Blocks(problem.parts, problem.scoring_batch)
         own = storage / ".ray"
         ending.callback(_forget, own, with_folder=not storage.exists())
         named = run_id(str(storage))
@@ -57,7 +60,7 @@ def hands(experiment: Experiment, problem: Problem, storage: Path) -> Generator[
             scorers = Scorers(problem_ref, room, experiment.resources, named)
             ending.callback(scorers.close)
             scorers.wait_until_ready()
-        yield Hands(room=room, crew=crew, scorers=scorers)
+        yield Hands(room=room, blocks=blocks, crew=crew, scorers=scorers)
 
 
 def _forget(own: Path, *, with_folder: bool) -> None:
@@ -83,7 +86,8 @@ def run_on(
         tracked_ledger(prepared, run_dir, resume=resume) as ledger,
     ):
         crew, name = with_hands.crew, str(ledger.path)
-        pool = RayPool(name, prepared.chooser, crew, with_hands.scorers, watch.progress)
+        blocks, scorers = with_hands.blocks, with_hands.scorers
+        pool = RayPool(name, prepared.chooser, blocks, crew, scorers, watch.progress)
         trainer = RayTrainer(name, crew, with_hands.room, ledger.rounds, pool, watch.progress)
         return run(prepared.experiment, prepared.phases, pool, trainer, ledger, watch)
 

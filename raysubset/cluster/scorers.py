@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,14 +26,17 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
+from raysubset.cluster.blocks import Located, Reader
+from raysubset.cluster.dealing import Deal
 from raysubset.cluster.group import cause_of
+from raysubset.cluster.memory import Meter
 from raysubset.cluster.names import score_task
-from raysubset.cluster.rank import device_of_actor, peak_bytes
+from raysubset.cluster.rank import device_of_actor
 from raysubset.cluster.room import Room
 from raysubset.errors import CrewLost, RaySubsetError, RoomError
 from raysubset.experiment import ResourceSettings
 from raysubset.learn.choosing import Choice, Progress, choose
-from raysubset.learn.scoring import RangeOutput, RowRange, Scorer
+from raysubset.learn.scoring import RangeOutput, Scorer
 from raysubset.learn.weights import unpack
 from raysubset.strategies.selection import Selection
 
@@ -45,7 +48,7 @@ LOST = (RayActorError, OutOfMemoryError, NodeDiedError, ObjectLostError, WorkerC
 
 
 class GradientActor:
-    """What an actor holds; every call names the problem and the weights it is for.
+    """What an actor holds; every call names the problem, the rows and the weights it is for.
 
     No object comes through the constructor: a restarted actor would need the constructor's objects
     to be there still (ray#53727), while a call brings its own.
@@ -56,13 +59,14 @@ class GradientActor:
         self.name = name
         self._scorer: Scorer | None = None
         self.version = ""
+        self.reader, self.meter = Reader(), Meter()
 
     def __repr__(self) -> str:
         """Return what the dashboard calls this actor."""
         return self.name
 
     def scorer(self, problem: Sequence[Any]) -> Scorer:
-        """Return the scorer on this actor's device; `problem` is [ref]."""
+        """Return the scorer on this actor's device; `problem` is [ref], and lean."""
         if self._scorer is None:
             self._scorer = Scorer(ray.get(problem[0]), device_of_actor())
         return self._scorer
@@ -76,18 +80,19 @@ class GradientActor:
         problem: Sequence[Any],
         version: str,
         weights: Sequence[Any],
-        rows: RowRange,
+        located: Located,
         embeddings: bool,
-    ) -> tuple[RangeOutput, tuple[float, int]]:
-        """Return a range's output, and the seconds it took with the process's peak memory."""
+    ) -> tuple[RangeOutput, tuple[float, dict[str, int]]]:
+        """Return a range's output, and the seconds it took with the process's memory."""
         scorer = self.scorer(problem)
         if self.version != version:
             flat: np.ndarray = ray.get(weights[0])
             scorer.load(unpack(flat, scorer.model.state_dict()))
             self.version = version
+        given = self.reader.rows(located)
         start = time.perf_counter()
-        output = scorer.score(rows, embeddings=embeddings)
-        return output, (time.perf_counter() - start, peak_bytes())
+        output = scorer.score(located.rows, given, embeddings=embeddings)
+        return output, (time.perf_counter() - start, self.meter.figures)
 
     def choose(self, choice: Choice, *outputs: RangeOutput) -> Selection:
         """Choose on this actor's device; the outputs come straight from the other actors."""
@@ -102,13 +107,13 @@ class Scored:
         outputs: in the order of the ranges; on GPU references, so that they can go to one device
             without passing the driver.
         busy_s: scoring seconds of the longest-busy actor.
-        peak_bytes: the largest actor's peak memory.
+        memory: the largest of the actors' `Meter.figures`.
         retries: how many ranges were computed again.
     """
 
     outputs: list[Any]
     busy_s: float
-    peak_bytes: int
+    memory: dict[str, int]
     retries: int
 
 
@@ -179,7 +184,7 @@ class Scorers:
         self,
         version: str,
         flat: np.ndarray,
-        ranges: Sequence[RowRange],
+        ranges: Sequence[Located],
         *,
         embeddings: bool,
         progress: Progress,
@@ -203,7 +208,7 @@ class Scorers:
         return Scored(
             outputs=work.outputs,
             busy_s=max(work.seconds.values(), default=0.0),
-            peak_bytes=work.peak_bytes,
+            memory=work.memory,
             retries=sum(work.losses.values()),
         )
 
@@ -233,7 +238,7 @@ class _Work:
     def __init__(
         self,
         scorers: Scorers,
-        ranges: Sequence[RowRange],
+        ranges: Sequence[Located],
         args: tuple[Any, ...],
         embeddings: bool,
         stage: str,
@@ -241,12 +246,12 @@ class _Work:
         self.scorers, self.ranges, self.args, self.embeddings = scorers, ranges, args, embeddings
         self.stage = stage
         self.resources = scorers.resources
-        self.todo = deque(range(len(ranges)))
+        self.todo = Deal([located.blocks[0] for located in ranges])
         self.flying = {ref: _Call(actor=actor) for actor, ref in scorers.asked.items()}
         self.resting = scorers.resting
         self.outputs: list[Any] = [None] * len(ranges)
         self.seconds: dict[int, float] = {}
-        self.peak_bytes = 0
+        self.memory: dict[str, int] = {}
         self.losses: Counter[int] = Counter()
         self.done = 0
         self.heard = time.monotonic()
@@ -261,7 +266,7 @@ class _Work:
         load = self._load()
         while self.todo and load and min(load.values()) < IN_FLIGHT:
             actor = min(load, key=lambda a: load[a])
-            self._score(actor, self.todo.popleft())
+            self._score(actor, self.todo.next(actor))
             load[actor] += 1
 
     def next_ended(self) -> Any:
@@ -298,7 +303,7 @@ class _Work:
             raise _own(error, f"scorer {call.actor} failed at {self._ids(call.index)}") from error
         self.outputs[call.index], self.heard = output, time.monotonic()
         self.seconds[call.actor] = self.seconds.get(call.actor, 0.0) + report[0]
-        self.peak_bytes = max(self.peak_bytes, report[1])
+        self.memory = {k: max(v, self.memory.get(k, 0)) for k, v in report[1].items()}
         self.done += 1
         return True
 
@@ -312,10 +317,11 @@ class _Work:
         return load
 
     def _score(self, actor: int, index: int) -> None:
-        rows = self.ranges[index]
+        located = self.ranges[index]
+        rows = located.rows
         name = score_task(self.stage, rows)
         score = self.scorers.actors[actor].score.options(name=name, num_returns=2)
-        output, report = score.remote(self.scorers.problem, *self.args, rows, self.embeddings)
+        output, report = score.remote(self.scorers.problem, *self.args, located, self.embeddings)
         self.flying[report] = _Call(actor=actor, index=index, output=output)
 
     def _lost(self, call: _Call, error: Exception) -> None:
@@ -327,7 +333,7 @@ class _Work:
         if call.index is None:
             return
         logger.warning("scorer %d was lost at %s", call.actor, self._ids(call.index))
-        self.todo.appendleft(call.index)
+        self.todo.give_back(call.index)
         self.losses[call.index] += 1
         if self.losses[call.index] > self.resources.max_failures + 1:
             raise CrewLost(
@@ -337,7 +343,7 @@ class _Work:
             )
 
     def _all_dead(self) -> CrewLost:
-        where = self._ids(self.todo[0])
+        where = self._ids(self.todo.first())
         return CrewLost(
             f"all {len(self.scorers.actors)} scorers died, the last at {where}. Too little memory "
             "is the usual cause: lower --resources.scorers; raise --resources.max_failures to "
@@ -346,16 +352,16 @@ class _Work:
 
     def _silent(self) -> CrewLost:
         indices = [call.index for call in self.flying.values() if call.index is not None]
+        first = self._ids(indices[0] if indices else self.todo.first())
         return CrewLost(
-            f"no scorer answered within {self.resources.call_timeout_s:g} s; waiting for "
-            f"{self._ids([*indices, *self.todo][0])}. Run the same command with --resume, or raise "
-            "--resources.call_timeout_s."
+            f"no scorer answered within {self.resources.call_timeout_s:g} s; waiting for {first}. "
+            "Run the same command with --resume, or raise --resources.call_timeout_s."
         )
 
     def _ids(self, index: int | None) -> str:
         if index is None:
             return "its start"
-        rows = self.ranges[index]
+        rows = self.ranges[index].rows
         return f"{rows.part} ids {rows.ids[0]}-{rows.ids[-1]}"
 
 

@@ -7,7 +7,7 @@ statistics per slice, buffers of slice 0. Shape letters: B batch, K subset, C cl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from raysubset.core.keys import derive_key
+from raysubset.learn.blocks import Block, whole
 from raysubset.learn.checkpoint import CheckpointRef, Snapshot, read_trainer, read_weights
 from raysubset.learn.layout import autocast, autocast_type, laid_out, placed
 from raysubset.learn.problem import Problem
@@ -87,7 +88,7 @@ class TrainOrder:
 
 
 class Learner:
-    """A model, its optimizer and the pool on one device."""
+    """A model, its optimizer and the rows that it trains on, on one device."""
 
     def __init__(
         self,
@@ -110,7 +111,7 @@ class Learner:
         torch.set_num_threads(problem.threads)
         self.problem, self.device, self.world = problem, device, world
         self.plays = range(world) if rank is None else range(rank, rank + 1)
-        self.rows = Rows(problem.parts.pool, device)
+        self.rows = Rows([whole(problem.parts.pool)], device)
         self.normalize = problem.normalize.to(device)
         self.augment = problem.augment
         model, self.head = problem.build()
@@ -153,8 +154,17 @@ class Learner:
         state = self.model.state_dict()
         return {k: v.detach().to("cpu", copy=True).contiguous() for k, v in state.items()}
 
+    def hold(self, blocks: Sequence[Block]) -> None:
+        """Train on rows of these blocks from now on, instead of the problem's own pool."""
+        self.rows = Rows([], torch.device("cpu"))  # what was held goes before the new comes
+        self.rows = Rows(blocks, self.device)
+
     def train(self, order: TrainOrder, go_on: GoOn) -> list[EpochTrace]:
-        """Train the order's epochs and return what this process saw of each."""
+        """Train the order's epochs and return what this process saw of each.
+
+        Raises:
+            DataError: an id that is not among the rows held.
+        """
         self.round = -1  # until all of it is done, this is the state after no round
         position_EK = self.rows.positions(torch.from_numpy(order.ids_EK))
         traces: list[EpochTrace] = []
@@ -170,7 +180,9 @@ class Learner:
         self.forward.train()
         seed, size = self.problem.seed, len(position_K)
         weight_N = self._weight_by_row(order, position_K)
-        visit_K = epoch_order(position_K, derive_key(seed, "order", epoch))
+        # By positions in the pool, not among these rows: an order depends on nothing but its ids.
+        row_K = epoch_order(self.rows.row_N[position_K], derive_key(seed, "order", epoch))
+        visit_K = torch.searchsorted(self.rows.row_N, row_K)
         key = derive_key(seed, "augment", epoch)
         seen: list[tuple[Tensor, ...]] = []
         lr = self.problem.training.lr
@@ -179,11 +191,14 @@ class Learner:
             go_on(done, order.visits)
             lr = self._lr(order, done + (stop - start) / 2)
             seen += self._step(visit_K[start:stop], weight_N, key, lr, start)
-        row, loss, margin, correct = (
-            torch.cat(part).cpu().numpy() for part in zip(*seen, strict=True)
-        )
+        at, loss, margin, correct = (torch.cat(part) for part in zip(*seen, strict=True))
         return EpochTrace(
-            epoch=epoch, lr=lr, row_K=row, loss_K=loss, margin_K=margin, correct_K=correct
+            epoch=epoch,
+            lr=lr,
+            row_K=self.rows.row_N[at].cpu().numpy(),
+            loss_K=loss.cpu().numpy(),
+            margin_K=margin.cpu().numpy(),
+            correct_K=correct.cpu().numpy(),
         )
 
     def _weight_by_row(self, order: TrainOrder, position_K: Tensor) -> Tensor | None:

@@ -134,8 +134,7 @@ class LocalTrainer:
 
 def part_ranges(problem: Problem, part: PartName) -> list[RowRange]:
     """Return the fixed ranges of a whole part."""
-    dataset = getattr(problem.parts, part)
-    return ranges_of(part, dataset.id_N, problem.scoring_batch)
+    return ranges_of(part, problem.parts.named(part).id_N, problem.scoring_batch)
 
 
 def checkpoint_folder(rounds: Path, round_: int) -> Path:

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ _VALIDATION_SHARE = 0.1
 _ENOUGH_ROWS = 3  # a class with fewer cannot stand in the pool, in validation and in test
 
 IntArray = NDArray[np.int64]
+PartName = Literal["pool", "validation", "tuning", "test"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,17 @@ class Parts:
     """What chooses options by a score; None where nothing is chosen."""
     test: Dataset
     """What is reported; read once per finished run."""
+
+    def named(self, name: PartName) -> Dataset:
+        """Return a part.
+
+        Raises:
+            DataError: there is none of this name.
+        """
+        part: Dataset | None = getattr(self, name)
+        if part is None:
+            raise DataError(f"there is no {name} part; give one with --data.{name}.")
+        return part
 
     def describe(self) -> dict[str, int]:
         """Return how many rows each part has, and the number of classes."""

@@ -9,8 +9,9 @@ import os
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -65,6 +66,13 @@ class Problem:
         """The augmentation of training, or None."""
         pool = self.parts.pool
         return augment_for(self.training.augment, kind=pool.kind, in_shape=self.in_shape)
+
+    def lean(self) -> Problem:
+        """Return the problem without its rows, but two of the pool to look at: what travels."""
+        pool = self.parts.pool.at(np.arange(2))
+        none = {name: getattr(self.parts, name) for name in ("validation", "tuning", "test")}
+        empty = {k: v and v.at(np.arange(0)) for k, v in none.items()}
+        return replace(self, parts=Parts(pool=pool, **empty))
 
     def build(self) -> tuple[nn.Module, Head]:
         """Return the model at its initial weights, and its head.

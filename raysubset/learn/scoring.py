@@ -10,21 +10,22 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from raysubset.core.factors import logits_of
-from raysubset.errors import DataError, TrainingDiverged
+from raysubset.errors import TrainingDiverged
+from raysubset.learn.blocks import Block, RangeRows, range_rows, whole
 from raysubset.learn.head import HeadCapture, head_weight
 from raysubset.learn.layout import autocast, autocast_type, laid_out, placed
 from raysubset.learn.learner import Learner
+from raysubset.learn.parts import PartName as PartName
 from raysubset.learn.problem import Problem
-from raysubset.learn.rows import Rows
+from raysubset.learn.rows import on_device, tensor_of
 
-PartName = Literal["pool", "validation", "tuning", "test"]
 RANGE_BATCHES = 2
 
 
@@ -85,7 +86,11 @@ def ranges_of(part: PartName, ids: np.ndarray, batch_size: int) -> list[RowRange
 
 
 class Scorer:
-    """A model in eval mode and the parts it scores, on one device; knows nothing of Ray."""
+    """A model in eval mode, on one device; knows nothing of Ray.
+
+    It holds no rows: a call brings those of its range, or they are read out of the problem's parts
+    where the problem has them.
+    """
 
     def __init__(
         self, problem: Problem, device: torch.device, learner: Learner | None = None
@@ -93,13 +98,12 @@ class Scorer:
         """Build a model, whose weights come with `load`; or score in place with a learner's."""
         torch.set_num_threads(problem.threads)
         self.problem, self.device = problem, device
-        self._rows: dict[PartName, Rows] = {}
+        self._whole: dict[PartName, Block] = {}
         if learner is None:
             model, self.head = problem.build()
             self.model = placed(model, problem, device).eval()
         else:
             self.model, self.head = learner.model, learner.head
-            self._rows["pool"] = learner.rows
         self.normalize = problem.normalize.to(device)
         self.amp = autocast_type(problem.training.precision, device)
 
@@ -112,16 +116,19 @@ class Scorer:
         """Take these weights."""
         self.model.load_state_dict(state)
 
-    def score(self, rows: RowRange, *, embeddings: bool = True) -> RangeOutput:
+    def score(
+        self, rows: RowRange, given: RangeRows | None = None, *, embeddings: bool = True
+    ) -> RangeOutput:
         """Return logits and embeddings of a range; the head's product is taken in fp32.
 
         Raises:
             TrainingDiverged: the model gives NaN or infinity (first ids named).
         """
+        given = given or self._own(rows)
         weight_CH, bias_C = head_weight(self.model, self.head)
         parts = [
             (logits_of(embedding, weight_CH, bias_C), embedding)
-            for _, embedding in self._batches(rows)
+            for _, embedding in self._batches(given)
         ]
         logits_BC = torch.cat([logits for logits, _ in parts])
         embedding_BH = torch.cat([embedding for _, embedding in parts])
@@ -130,22 +137,23 @@ class Scorer:
         return RangeOutput(
             index=rows.index,
             ids=rows.ids,
-            labels=self._labels(rows),
+            labels=np.array(given.label_K),  # not a view: it would hold the whole block
             logits=logits_BC.cpu().numpy(),
             embeddings=embedding_BH[:, :width].contiguous().cpu().numpy(),
         )
 
-    def count(self, rows: RowRange) -> RangeCounts:
+    def count(self, rows: RowRange, given: RangeRows | None = None) -> RangeCounts:
         """Return the evaluation of a range: no row twice, none left out."""
         from torchmetrics.classification import MulticlassStatScores
 
+        given = given or self._own(rows)
         # sync_on_compute off: a rank counts its own ranges, and torchmetrics would else wait for
         # all ranks in every one of them.
         stat = MulticlassStatScores(
             self.problem.num_classes, average=None, validate_args=False, sync_on_compute=False
         )
-        label_B = torch.from_numpy(self._labels(rows))
-        logits_BC = torch.cat([logits for logits, _ in self._batches(rows)]).cpu()
+        label_B = tensor_of(given.label_K)
+        logits_BC = torch.cat([logits for logits, _ in self._batches(given)]).cpu()
         loss = torch.nn.functional.cross_entropy(logits_BC.double(), label_B, reduction="sum")
         stat.update(logits_BC, label_B)
         return RangeCounts(
@@ -153,28 +161,20 @@ class Scorer:
         )
 
     @torch.no_grad()
-    def _batches(self, rows: RowRange) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(self, given: RangeRows) -> Iterator[tuple[Tensor, Tensor]]:
         self.model.eval()
-        store = self._part(rows.part)
-        position_N = store.positions(rows.ids)
         with HeadCapture(self.model, self.head) as capture:
-            for position_B in position_N.split(self.problem.scoring_batch):
-                content_B = laid_out(self.normalize(store.take(position_B)), self.model)
+            for content_B in tensor_of(given.content).split(self.problem.scoring_batch):
+                content_B = self.normalize(on_device(content_B, self.device))
                 with autocast(self.device, self.amp):
-                    logits_BC = self.model(content_B)
+                    logits_BC = self.model(laid_out(content_B, self.model))
                 yield logits_BC.float(), capture.embedding_BH.float()
 
-    def _part(self, part: PartName) -> Rows:
-        if part not in self._rows:
-            dataset = getattr(self.problem.parts, part)
-            if dataset is None:
-                raise DataError(f"there is no {part} part; give one with --data.{part}.")
-            self._rows[part] = Rows(dataset, self.device)
-        return self._rows[part]
-
-    def _labels(self, rows: RowRange) -> np.ndarray:
-        store = self._part(rows.part)
-        return store.label_N[store.positions(rows.ids)].cpu().numpy()
+    def _own(self, rows: RowRange) -> RangeRows:
+        """Return the rows of a range out of the problem's own parts."""
+        if rows.part not in self._whole:
+            self._whole[rows.part] = whole(self.problem.parts.named(rows.part))
+        return range_rows([self._whole[rows.part]], rows.ids)
 
     def _refuse_non_finite(self, logits_BC: Tensor, rows: RowRange) -> None:
         bad = (~torch.isfinite(logits_BC)).any(1).nonzero().flatten().tolist()

@@ -86,12 +86,12 @@ def ray_session(marks: Path) -> Generator[None]:
 
 @pytest.fixture(scope="session")
 def problem_ref(ray_session: None) -> Any:
-    """The marked problem, put once."""
+    """The marked problem without its rows, put once."""
     import ray
 
     from tests.cluster.crews import ready
 
-    return ray.put(ready().problem)
+    return ray.put(ready().problem.lean())
 
 
 @pytest.fixture(scope="session")

@@ -12,13 +12,13 @@ from typing import Any, Literal
 import pytest
 import ray
 
+from raysubset.cluster.blocks import Blocks
 from raysubset.cluster.crew import Crew
 from raysubset.cluster.ray_run import Hands, run_on
 from raysubset.cluster.room import Room
 from raysubset.cluster.scorers import Scored, Scorers
 from raysubset.engine import Outcome
 from raysubset.experiment import ResourceSettings
-from raysubset.learn.scoring import ranges_of
 from raysubset.learn.weights import pack
 from raysubset.preparation import Prepared
 from tests.small_runs import Left, prepared
@@ -35,6 +35,13 @@ OPTIONS: dict[str, Any] = {
 def ready(workers: int = 2, **options: Any) -> Prepared:
     """Return a run on the problem that the crews hold."""
     return prepared(resources__workers=workers, **OPTIONS, **options)
+
+
+@lru_cache
+def blocks() -> Blocks:
+    """Return the rows of the problem that the crews hold, put once."""
+    problem = ready().problem
+    return Blocks(problem.parts, problem.scoring_batch)
 
 
 def resources(**options: Any) -> ResourceSettings:
@@ -58,7 +65,8 @@ def hands_of(crew: Crew, scorers: Scorers | None = None, count: int = 0) -> Hand
         some = copy.copy(scorers)
         some.actors = scorers.actors[:count]
         some.gone, some.resting, some.asked = set(), {}, {}
-    return Hands(room=room(workers=crew.room.workers, scorers=count), crew=crew, scorers=some)
+    place = room(workers=crew.room.workers, scorers=count)
+    return Hands(room=place, blocks=blocks(), crew=crew, scorers=some)
 
 
 def play_on(hands: Hands, run: Prepared, folder: Path, **how: Any) -> tuple[Outcome, Left]:
@@ -93,7 +101,7 @@ def score_all(scorers: Scorers) -> Scored:
     """Score the pool at the initial weights."""
     problem = ready(1).problem
     model, _ = problem.build()
-    pool = ranges_of("pool", problem.parts.pool.id_N, problem.scoring_batch)
+    pool = blocks().part("pool")
     flat = pack(model.state_dict())
     return scorers.score("run:0", flat, pool, embeddings=True, progress=lambda *_: None)
 

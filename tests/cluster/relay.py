@@ -24,6 +24,7 @@ from ray.exceptions import GetTimeoutError
 
 from raysubset.cluster import crew as crew_module
 from raysubset.cluster import rank as rank_module
+from raysubset.cluster.blocks import Located, shares
 from raysubset.cluster.crew import Crew
 from raysubset.cluster.mailbox import Mailbox
 from raysubset.errors import DataError
@@ -194,6 +195,9 @@ class Learner:
     def snapshot(self, round_: int) -> Snapshot:
         return Snapshot(weights={}, trainer={"state": self.state, "disk": self.problem})
 
+    def hold(self, blocks: list[Any]) -> None:
+        self.held = blocks
+
     def weights(self) -> dict[str, Any]:
         return {"state": torch.zeros(1)}
 
@@ -207,10 +211,10 @@ class Scorer:
     def warm(self) -> Scorer:
         return self
 
-    def score(self, rows: RowRange, *, embeddings: bool) -> str:
+    def score(self, rows: RowRange, given: object, *, embeddings: bool) -> str:
         return digest(self.learner.state, rows.index)
 
-    def count(self, rows: RowRange) -> str:
+    def count(self, rows: RowRange, given: object) -> str:
         if rows.part == "tuning":
             raise DataError("there is no tuning part.")
         return digest(self.learner.state, rows.index, rows.part)
@@ -240,9 +244,21 @@ def digest(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
 
-def ranges(part: Any = "pool", count: int = 5) -> list[RowRange]:
-    """Return ranges of two rows each."""
-    return [RowRange(part=part, index=i, ids=np.arange(2 * i, 2 * i + 2)) for i in range(count)]
+class Reader:
+    """Reads nothing: the scorer of the relay looks at no rows."""
+
+    def rows(self, located: Located) -> None:
+        assert not located.blocks
+
+    def forget(self) -> None:
+        """Have nothing to forget."""
+
+
+def ranges(part: Any = "pool", count: int = 5, *, world: int = 2) -> tuple[Sequence[Located], ...]:
+    """Return the ranks' shares of ranges of two rows each."""
+    ids = [np.arange(2 * i, 2 * i + 2) for i in range(count)]
+    rows = [RowRange(part=part, index=i, ids=each) for i, each in enumerate(ids)]
+    return shares([Located(rows=each, blocks=()) for each in rows], world)
 
 
 class Relay:
@@ -300,7 +316,8 @@ class Relay:
             "Scorer": Scorer,
             "write_checkpoint": write,
             "share_buffers": lambda _: None,
-            "part_ranges": lambda _, part: ranges(part, 3),
+            "Reader": Reader,
+            "fetched": lambda refs, _: refs,
             "distributed_c10d": SimpleNamespace(_get_default_store=lambda: self.store),
         }.items():
             self.patch.setattr(rank_module, name, value)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import ray
 
+from raysubset.cluster.blocks import Blocks
 from raysubset.cluster.names import run_id, score_task, train_name
 from raysubset.learn.scoring import PartName, RowRange, ranges_of
 from raysubset.learn.weights import pack
@@ -80,8 +81,9 @@ def test_every_range_of_a_round_is_a_task_of_its_name(
         *ranges_of("pool", problem.parts.pool.id_N, problem.scoring_batch),
     ]
     flat = pack(problem.build()[0].state_dict())
+    located = Blocks(problem.parts, problem.scoring_batch).located(ranges)
     three_scorers.score(
-        "run:6", flat, ranges, embeddings=True, progress=lambda *_: None, stage="score:round-7"
+        "run:6", flat, located, embeddings=True, progress=lambda *_: None, stage="score:round-7"
     )
     assert sorted(names) == sorted(score_task("score:round-7", rows) for rows in ranges)
     assert len(set(names)) == len(ranges)

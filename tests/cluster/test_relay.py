@@ -28,7 +28,20 @@ def train(at: At | None, round_: int) -> Train:
         total_visits=2 * ROUNDS,
     )
     folder = f"/rounds/{round_}"
-    return Train(at=at, run=RUN, round=round_, work=work, folder=folder, send_weights=False)
+    return order(at, round_, work, folder)
+
+
+def order(at: At | None, round_: int, work: TrainOrder, folder: str) -> Train:
+    return Train(
+        at=at,
+        run=RUN,
+        round=round_,
+        work=work,
+        rows=(f"rows of {round_}",),
+        validation=ranges("validation", 3),
+        folder=folder,
+        send_weights=False,
+    )
 
 
 def play(relay: Relay) -> list[Any]:
@@ -43,7 +56,9 @@ def play(relay: Relay) -> list[Any]:
         answers = crew.exchange(train(at, round_), silent, "training")
         out.append([answer["counts"] for answer in answers])
         at = At(run=RUN, round=round_)
-    out.append(crew.exchange(Count(at=settled(relay, at), part="test"), silent, "evaluating"))
+    out.append(
+        crew.exchange(Count(at=settled(relay, at), ranges=ranges("test", 3)), silent, "evaluating")
+    )
     return out
 
 
@@ -101,7 +116,7 @@ def test_a_refused_order_reaches_the_driver_as_itself_and_the_crew_goes_on(
 ):
     with Relay(monkeypatch, Faults()) as relay:
         with pytest.raises(DataError, match="no tuning part"):
-            relay.crew.exchange(Count(at=None, part="tuning"), silent, "evaluating")
+            relay.crew.exchange(Count(at=None, ranges=ranges("tuning", 3)), silent, "evaluating")
         assert play(relay) == undisturbed
         assert len(relay.trainers[0].groups) == 1
 
@@ -112,7 +127,7 @@ def test_an_unexpected_error_ends_in_a_sentence_with_the_rank_and_the_cause(
     with Relay(monkeypatch, Faults(), max_failures=2) as relay:
         nowhere = At(run=RUN, round=0, checkpoint=CheckpointRef(path="/nowhere", files={}))
         with pytest.raises(CrewLost, match=r"rank [01]: KeyError: '/nowhere'.*--resume"):
-            relay.crew.exchange(Count(at=nowhere, part="test"), silent, "evaluating")
+            relay.crew.exchange(Count(at=nowhere, ranges=ranges("test", 3)), silent, "evaluating")
         assert len(relay.trainers[0].groups) == 3
 
 
@@ -136,7 +151,7 @@ def test_a_folder_used_again_by_the_same_crew_does_not_commit_the_old_checkpoint
             visits_before=0,
             total_visits=2,
         )
-        again = Train(at=None, run=RUN, round=0, work=other, folder="/rounds/0", send_weights=False)
+        again = order(None, 0, other, "/rounds/0")
         relay.crew.exchange(again, silent, "training")
         assert relay.crew.saved(RUN, 0) != first
 
@@ -147,7 +162,7 @@ def test_evaluating_the_start_leaves_no_false_idea_of_where_a_rank_is(
     with Relay(monkeypatch, Faults()) as relay:
         relay.crew.exchange(train(None, 0), silent, "training")
         settled(relay, At(run=RUN, round=0))
-        relay.crew.exchange(Count(at=None, part="test"), silent, "evaluating")
+        relay.crew.exchange(Count(at=None, ranges=ranges("test", 3)), silent, "evaluating")
         at = settled(relay, At(run=RUN, round=0))
         answers = relay.crew.exchange(train(at, 1), silent, "training")
         assert [answer["counts"] for answer in answers] == undisturbed[3]

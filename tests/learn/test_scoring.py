@@ -19,6 +19,7 @@ from torchmetrics.classification import (
 
 from raysubset.core.factors import residual_of
 from raysubset.errors import DataError, TrainingDiverged
+from raysubset.learn.blocks import RangeRows
 from raysubset.learn.learner import Learner
 from raysubset.learn.local import part_ranges
 from raysubset.learn.problem import Problem
@@ -181,19 +182,13 @@ def test_only_rows_that_are_not_finite_are_named(poison: float):
     rows = pool_ranges(learner.problem)[0]
     scorer = scorer_at(learner)
     bad = rows.ids[[2, 40]].tolist()
-    positions = set(scorer._part("pool").positions(rows.ids[[2, 40]]).tolist())
-    take = scorer._part("pool").take
-
-    def poisoned(position_B: Tensor) -> Tensor:
-        content = take(position_B).float()
-        content[[i for i, p in enumerate(position_B.tolist()) if p in positions]] = poison
-        return content
-
-    scorer._part("pool").take = poisoned
+    content, label_K = learner.problem.parts.pool.take(rows.ids)
+    content = content.astype(np.float32)
+    content[[2, 40]] = poison
     with pytest.raises(
         TrainingDiverged, match=rf"for 2 rows of pool, first ids \[{bad[0]}, {bad[1]}\]"
     ):
-        scorer.score(rows)
+        scorer.score(rows, RangeRows(content=content, label_K=label_K))
 
 
 def test_a_part_that_is_not_there_is_refused_by_name():
