@@ -296,7 +296,7 @@ class Relay:
             self.trainers.append(Trainer(config, self.world, self.resources.max_failures))
             return self.trainers[-1]
 
-        def made(world: int) -> Post:
+        def made(world: int, run: str) -> Post:
             self.posts.append(Post(self.loop, world, self.faults))
             return self.posts[-1]
 
