@@ -32,10 +32,9 @@ def cut(bounds: list[int]) -> list[Block]:
     return [run_of(pool, a, b) for a, b in pairwise(edges)]
 
 
-def blocks_of(batch: int, patch: pytest.MonkeyPatch, target: int = 1) -> Blocks:
+def blocks_of(batch: int, block_bytes: int = 1024) -> Blocks:
     """Return blocks of this many bytes that lie here instead of in a store."""
-    patch.setattr("raysubset.learn.blocks.TARGET_BYTES", target)
-    return Blocks(PARTS, batch, put=lambda block: block)
+    return Blocks(PARTS, batch, put=lambda block: block, block_bytes=block_bytes)
 
 
 edges = st.lists(st.integers(0, PARTS.pool.num_examples), max_size=6)
@@ -66,11 +65,12 @@ def test_an_id_that_no_block_holds_is_refused(bounds: list[int], ids: set[int]):
 
 
 @pytest.mark.parametrize("batch", [1, 3, 8, 1000])
+@pytest.mark.parametrize("block_bytes", [1, 16, 2000, 1 << 20])
 @pytest.mark.parametrize("kept", [1.0, 0.3, 0.02])
 def test_a_range_gets_the_blocks_of_its_own_rows_and_no_other(
-    monkeypatch: pytest.MonkeyPatch, batch: int, kept: float
+    batch: int, block_bytes: int, kept: float
 ):
-    blocks = blocks_of(batch, monkeypatch)
+    blocks = blocks_of(batch, block_bytes)
     draw = np.random.default_rng(0)
     id_N = PARTS.pool.id_N[draw.uniform(size=PARTS.pool.num_examples) < kept]
     for located in blocks.located(ranges_of("pool", id_N, batch)):
@@ -80,14 +80,14 @@ def test_a_range_gets_the_blocks_of_its_own_rows_and_no_other(
         assert np.isin(located.rows.ids, held).all()
 
 
-def test_a_part_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch):
+def test_a_part_that_is_not_there_is_named():
     with pytest.raises(DataError, match=r"no tuning part; give one with --data\.tuning"):
-        blocks_of(8, monkeypatch).part("tuning")
+        blocks_of(8).part("tuning")
 
 
 @given(some_ids)
 def test_a_subset_is_its_own_rows_or_the_pools_blocks(ids: set[int]):
-    blocks = Blocks(PARTS, 8, put=lambda block: block)
+    blocks = blocks_of(8, block_bytes=300)
     id_K = np.array(sorted(ids))
     subset = blocks.subset(id_K[::-1].reshape(1, -1))
     held = np.concatenate([block.id_B for block in subset])
@@ -118,7 +118,7 @@ def test_a_reader_keeps_what_is_read_every_round_and_one_range_of_the_rest(
         return refs
 
     monkeypatch.setattr("raysubset.cluster.blocks.ray.get", get)
-    blocks, reader = blocks_of(8, monkeypatch), Reader()
+    blocks, reader = blocks_of(8), Reader()
     for _ in range(2):
         for part in ("validation", "pool"):
             for located in blocks.part(part):
@@ -153,7 +153,7 @@ def test_ranks_share_ranges_as_runs_that_differ_by_one(count: int, world: int):
 
 def test_a_rank_is_told_of_its_own_ranges_only():
     rows = [RowRange(part="pool", index=i, ids=np.array([i])) for i in range(4)]
-    blocks = Blocks(PARTS, 8, put=lambda block: block)
+    blocks = blocks_of(8)
     ids = PARTS.pool.id_N
     located = blocks.located(replace(each, ids=ids[i : i + 1]) for i, each in enumerate(rows))
     at = At(run="run", round=0)
