@@ -15,7 +15,8 @@ import numpy as np
 import ray
 
 from raysubset.learn.blocks import (
-    MOST_BYTES,
+    AT_MOST,
+    BLOCK_BYTES,
     Block,
     RangeRows,
     range_rows,
@@ -66,10 +67,15 @@ class Blocks:
     """The driver's references to the rows of a problem's parts; they end with it."""
 
     def __init__(
-        self, parts: Parts, scoring_batch: int, put: Callable[[Block], Any] = ray.put
+        self,
+        parts: Parts,
+        scoring_batch: int,
+        put: Callable[[Block], Any] = ray.put,
+        block_bytes: int = BLOCK_BYTES,
     ) -> None:
         """Cut the pool and the validation part and put them; other parts when first asked for."""
-        self.parts, self.scoring_batch, self._put = parts, scoring_batch, put
+        self.parts, self.scoring_batch, self.block_bytes = parts, scoring_batch, block_bytes
+        self._put = put
         self._parts: dict[PartName, _Put] = {}
         self._subset: tuple[np.ndarray, tuple[Any, ...]] | None = None
         for part in ("validation", "pool"):
@@ -97,7 +103,8 @@ class Blocks:
         if 2 * len(id_K) > pool.num_examples:
             return self._of("pool").refs
         if self._subset is None or not np.array_equal(self._subset[0], id_K):
-            row_K, size = pool.position_of(id_K), max(1, MOST_BYTES // _row_bytes(pool))
+            most = AT_MOST * self.block_bytes
+            row_K, size = pool.position_of(id_K), max(1, most // _row_bytes(pool))
             # Cut before it is copied: this process never holds more than one block of it.
             starts = range(0, len(row_K), size)
             refs = tuple(self._put(rows_at(pool, row_K[s : s + size])) for s in starts)
@@ -116,7 +123,8 @@ class Blocks:
     def _of(self, part: PartName) -> _Put:
         if part not in self._parts:
             dataset = self.parts.named(part)
-            size = rows_per_block(_row_bytes(dataset), RANGE_BATCHES * self.scoring_batch)
+            rows = RANGE_BATCHES * self.scoring_batch
+            size = rows_per_block(_row_bytes(dataset), rows, self.block_bytes)
             starts = range(0, dataset.num_examples, size)
             blocks = [run_of(dataset, s, s + size) for s in starts]
             often = part in ("validation", "tuning")
@@ -169,4 +177,4 @@ def shares(ranges: Sequence[Located], world: int) -> tuple[Sequence[Located], ..
 
 
 def _row_bytes(dataset: Dataset) -> int:
-    return int(dataset.content.nbytes // max(1, dataset.num_examples))
+    return max(1, dataset.content.nbytes // max(1, dataset.num_examples))

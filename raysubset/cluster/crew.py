@@ -56,7 +56,7 @@ class Crew:
         """Start the ranks and wait for them.
 
         Args:
-            problem_ref: the `Problem`, put once by the driver.
+            problem_ref: the `Problem` without its rows, put once by the driver.
             room: how many ranks, on which device.
             resources: time limits and the number of restarts.
             storage: a folder that every node sees, for Ray Train's own state.

@@ -1,7 +1,8 @@
 """One rank of the standing crew: waits for orders, does them, answers.
 
-The model, the optimizer and the data stay here between rounds; weights move only when scoring
-actors need them. This runs inside Ray Train's worker; the work itself is `Learner` and `Scorer`.
+The model and the optimizer stay here between rounds, and so do the rows that were trained on, until
+others are; weights move only when scoring actors need them. This runs inside Ray Train's worker;
+the work itself is `Learner` and `Scorer`.
 """
 
 from __future__ import annotations
@@ -72,7 +73,10 @@ def serve(config: dict[str, Any]) -> None:
 
 
 class Rank:
-    """What a rank holds: a learner, a scorer on the same model, and where in a run it is."""
+    """What a rank holds: a learner, a scorer on the same model, and where in a run it is.
+
+    It holds no part of the data but the rows of the last training order.
+    """
 
     def __init__(
         self, problem: Any, rank: int, world: int, mailbox: Any, attempt: str = ""

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from raysubset.errors import DataError
 from raysubset.learn.data import Dataset
 
-TARGET_BYTES = 8 << 20  # of a block: large enough to cost few calls, small enough to be spilled
-MOST_BYTES = 32 << 20
+BLOCK_BYTES = 8 << 20  # large enough to cost few calls, small enough to be spilled one by one
+AT_MOST = 4  # times that, where a single range is larger
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,12 +74,12 @@ def rows_at(dataset: Dataset, row_B: NDArray[np.int64]) -> Block:
     )
 
 
-def rows_per_block(row_bytes: int, range_rows: int) -> int:
-    """Return how many rows a block holds: some ranges, or an equal piece of a very large one."""
-    range_bytes = max(1, row_bytes * range_rows)
-    if range_bytes > MOST_BYTES:
-        return -(-range_rows // -(-range_bytes // MOST_BYTES))
-    return range_rows * max(1, TARGET_BYTES // range_bytes)
+def rows_per_block(row_bytes: int, range_rows: int, block_bytes: int = BLOCK_BYTES) -> int:
+    """Return how many rows a block holds: whole ranges, or an equal piece of a very large one."""
+    range_bytes, most = max(1, row_bytes * range_rows), AT_MOST * block_bytes
+    if range_bytes > most:
+        return -(-range_rows // -(-range_bytes // most))
+    return range_rows * max(1, block_bytes // range_bytes)
 
 
 def range_rows(blocks: Sequence[Block], ids_K: NDArray[np.int64]) -> RangeRows:

@@ -1,6 +1,6 @@
 """The problem: all that a process needs to train or to score, as one plain value.
 
-It is made once by the driver; Ray shares its arrays without a copy.
+It is made once by the driver. Other processes get it without its rows, which travel in blocks.
 """
 
 from __future__ import annotations

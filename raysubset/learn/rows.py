@@ -53,7 +53,7 @@ class Rows:
         """Return the content of some rows, on the device."""
         if self.resident:
             return self._pieces[0][position_B]
-        return on_device(self._gathered(position_B.cpu()), self.device)
+        return on_device(self._gathered(position_B.cpu().contiguous()), self.device)
 
     def _gathered(self, position_B: Tensor) -> Tensor:
         """Return the content of some rows on the host, read out of the pieces as they lie."""

@@ -101,6 +101,7 @@ def environment_table(record: RunRecord) -> Table:
         "machine": there.get("platform"),
         "CPU cores": there.get("cpu_count"),
         "memory": f"{memory / 2**30:.1f} GiB" if memory else None,
+        **_memory_lines(record.rounds),
         "git commit": there.get("git"),
         "Python": there.get("python"),
         **versions,
@@ -114,6 +115,25 @@ def environment_table(record: RunRecord) -> Table:
             Column(name="value", cells=tuple(lines.values()), words=True),
         )
     )
+
+
+def _memory_lines(rounds: list[dict[str, Any]]) -> dict[str, str]:
+    """Return the peak memory of each kind of process; a run without Ray says none."""
+    peak, own = _most(rounds, "peak_bytes"), _most(rounds, "private_bytes")
+    lines: dict[str, str] = {}
+    for who, size in peak.items():
+        private = f", {own[who] / 2**30:.2f} GiB of it not shared" if who in own else ""
+        lines[f"peak memory, {who.replace('_', ' ')}"] = f"{size / 2**30:.2f} GiB{private}"
+    return lines
+
+
+def _most(rounds: list[dict[str, Any]], name: str) -> dict[str, int]:
+    """Return the largest figure of each process over the rounds."""
+    most: dict[str, int] = {}
+    for each in rounds:
+        figures: Mapping[str, int] = each.get(name) or {}
+        most |= {who: max(size, most.get(who, 0)) for who, size in figures.items()}
+    return most
 
 
 def _epoch_spans(rounds: list[dict[str, Any]]) -> tuple[str, ...]:

@@ -39,9 +39,9 @@ def ready(workers: int = 2, **options: Any) -> Prepared:
 
 @lru_cache
 def blocks() -> Blocks:
-    """Return the rows of the problem that the crews hold, put once."""
+    """Return the rows of the crews' problem, put once, two ranges in a block."""
     problem = ready().problem
-    return Blocks(problem.parts, problem.scoring_batch)
+    return Blocks(problem.parts, problem.scoring_batch, block_bytes=2 * 16 * 64)
 
 
 def resources(**options: Any) -> ResourceSettings:

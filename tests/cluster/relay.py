@@ -196,7 +196,7 @@ class Learner:
         return Snapshot(weights={}, trainer={"state": self.state, "disk": self.problem})
 
     def hold(self, blocks: list[Any]) -> None:
-        self.held = blocks
+        self.problem.held.append(blocks)
 
     def weights(self) -> dict[str, Any]:
         return {"state": torch.zeros(1)}
@@ -225,6 +225,7 @@ class Disk:
 
     def __init__(self) -> None:
         self.files: dict[str, str] = {}
+        self.held: list[Any] = []
         self.writes = 0
         self.full_at = -1
 
@@ -296,7 +297,7 @@ class Relay:
             self.trainers.append(Trainer(config, self.world, self.resources.max_failures))
             return self.trainers[-1]
 
-        def made(world: int) -> Post:
+        def made(world: int, run: str) -> Post:
             self.posts.append(Post(self.loop, world, self.faults))
             return self.posts[-1]
 

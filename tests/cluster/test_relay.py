@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,13 +32,15 @@ def train(at: At | None, round_: int) -> Train:
     return order(at, round_, work, folder)
 
 
-def order(at: At | None, round_: int, work: TrainOrder, folder: str) -> Train:
+def order(
+    at: At | None, round_: int, work: TrainOrder, folder: str, rows: str | None = None
+) -> Train:
     return Train(
         at=at,
         run=RUN,
         round=round_,
         work=work,
-        rows=(f"rows of {round_}",),
+        rows=(rows or f"rows of {round_}",),
         validation=ranges("validation", 3),
         folder=folder,
         send_weights=False,
@@ -174,3 +177,15 @@ def test_no_thread_is_left(monkeypatch: pytest.MonkeyPatch):
         play(relay)
     late = {thread for thread in threading.enumerate() if thread.name.startswith("checkpoint")}
     assert set(threading.enumerate()) - before - late == set()
+
+
+def test_rows_that_a_rank_has_are_not_moved_again_and_others_go_before_new_ones_come(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    with Relay(monkeypatch, Faults(), world=1) as relay:
+        for rows in ("these", "these", "others"):
+            work = train(None, 0).work
+            alone = replace(order(None, 0, work, "/rounds/0", rows), validation=((),))
+            relay.crew.exchange(alone, silent, "training")
+            relay.crew.saved(RUN, 0)
+        assert relay.disk.held == [[], ("these",), [], ("others",)]

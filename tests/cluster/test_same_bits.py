@@ -53,8 +53,9 @@ def test_one_rank_gives_the_twins_bits(
         {"selection__strategy": "adaptive-random"},
         {"selection__warm_start": 0.4, "selection__candidates": 2.0},
         {"selection__glister": {"gradient": "bias", "picks": "block(5)"}},
+        {"selection__strategy": "full", "training__epochs": 2},
     ],
-    ids=["adaptive-random", "warm-candidates", "bias-blocks"],
+    ids=["adaptive-random", "warm-candidates", "bias-blocks", "full"],
 )
 def test_other_strategies_have_twins_too(crew_of_two: Any, tmp_path: Path, options: dict[str, Any]):
     run = ready(2, **_hashable(options))

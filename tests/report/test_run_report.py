@@ -57,6 +57,19 @@ def test_the_numbers_are_those_of_the_ledger(glister_run: Path):
         assert said in markdown
 
 
+def test_the_largest_memory_of_each_process_is_told_with_what_is_its_own(glister_run: Path):
+    path = glister_run / "history.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for number, line in enumerate(lines):
+        line["peak_bytes"] = {"driver": 2**30 * (1 + number), "rank_0": 2**30}
+        line["private_bytes"] = {"rank_0": 2**28}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    last = max(n for n, line in enumerate(lines) if line["kind"] == "round")
+    text = report(glister_run).text
+    assert f"peak memory, driver {1 + last}.00 GiB" in text
+    assert "peak memory, rank 0 1.00 GiB, 0.25 GiB of it not shared" in text
+
+
 def test_the_rounds_are_those_of_the_history(glister_run: Path):
     page = report(glister_run)
     for epochs in ("0 random 0-1", "1 glister 2-3", "2 glister 4-5"):
