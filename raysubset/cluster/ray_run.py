@@ -13,6 +13,7 @@ import ray
 
 from raysubset.cluster.blocks import Blocks
 from raysubset.cluster.crew import Crew
+from raysubset.cluster.metrics import measured
 from raysubset.cluster.names import run_id
 from raysubset.cluster.ports import RayPool, RayTrainer
 from raysubset.cluster.room import Room
@@ -84,6 +85,7 @@ def run_on(
     with (
         torch_threads(prepared.experiment.resources.threads_per_rank),
         tracked_ledger(prepared, run_dir, resume=resume) as ledger,
+        measured(ledger, prepared.experiment),
     ):
         crew, name = with_hands.crew, str(ledger.path)
         blocks, scorers = with_hands.blocks, with_hands.scorers
