@@ -140,17 +140,18 @@ def timeline_of(rounds: Iterable[Mapping[str, Any]]) -> Timeline | None:
     told = [(int(line["round"]), line[KEY]) for line in rounds if _is_told(line.get(KEY))]
     if not told:
         return None
-    first = min(
-        (each["since"] + begin for _, each in told for _, begin, _ in each["spans"]), default=0.0
-    )
+    since = min(each["since"] for _, each in told)
+    # Small numbers first: seconds since the epoch hold no more than a quarter of a microsecond.
+    began = [(each["since"] - since) + span[1] for _, each in told for span in each["spans"]]
+    first = min(began, default=0.0)
     bars = tuple(
         Bar(round=number, stage=stage, begin_s=shift + begin, end_s=shift + end)
         for number, each in told
-        for shift in (each["since"] - first,)
+        for shift in ((each["since"] - since) - first,)
         for stage, begin, end in each["spans"]
         if stage in STAGES
     )
-    starts = sorted({each["since"] - first for _, each in told})
+    starts = sorted({(each["since"] - since) - first for _, each in told})
     return Timeline(bars=bars, gaps_s=tuple(_gaps(bars, starts)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def test_no_bar_ends_before_it_begins_and_stages_that_exclude_each_other_never_m
             assert own == [b.begin_s for b in bars if b.stage == stage]
         # A round's checkpoint is waited for in the next round, between two of its stages.
         ordered = sorted(bars, key=lambda bar: (bar.begin_s, bar.end_s))
-        for bar, later in zip(ordered, ordered[1:], strict=False):
+        for bar, later in pairwise(ordered):
             assert later.begin_s >= bar.end_s - 1e-9, (bar, later)
 
 
