@@ -21,6 +21,7 @@ from raysubset.cluster.scorers import Scorers
 from raysubset.cluster.session import ray_session
 from raysubset.engine import Outcome, Silence, Watch, run
 from raysubset.experiment import Experiment
+from raysubset.learn.numerics import settled
 from raysubset.learn.problem import Problem, torch_threads
 from raysubset.preparation import Prepared, tracked_ledger
 
@@ -84,6 +85,7 @@ def run_on(
     watch = watch or Silence()
     with (
         torch_threads(prepared.experiment.resources.threads_per_rank),
+        settled(prepared.experiment.training),
         tracked_ledger(prepared, run_dir, resume=resume) as ledger,
         measured(ledger, prepared.experiment),
     ):

@@ -6,6 +6,7 @@ and for more with sums in rank order (`cluster.sums`), so it stands for them her
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,19 +42,20 @@ class Noted(Learner):
 
 def trained(world: int, order: TrainOrder, **options: Any) -> tuple[Noted, list[float]]:
     """Train on an order and return the learner with its mean loss per epoch."""
-    the_problem = problem(training__lr=0.01, **options)
+    the_problem = problem(**{"training__lr": 0.1, **options})
     learner = Noted(the_problem, CPU, world=world)
     traces = learner.train(order, never)
     return learner, [float(EpochTrace.union([trace]).loss_K.mean()) for trace in traces]
 
 
-def long_order(seed: int = 0) -> TrainOrder:
-    """Return eight epochs over 96 ids: six batches of 16 each."""
-    return order_of(problem(seed=seed), size=96, epochs=8)
+def long_order(seed: int = 0, epochs: int = 8) -> TrainOrder:
+    """Return epochs over 96 ids, with a learning-rate schedule of their own."""
+    order = order_of(problem(seed=seed), size=96, epochs=epochs)
+    return replace(order, visits_before=0, total_visits=order.visits)
 
 
 @pytest.mark.parametrize("size", [96, 43, 49])  # whole batches, a short last one, a merged one
-@pytest.mark.parametrize("model", ["convnet", "tests.learn.ranks:plain"])
+@pytest.mark.parametrize("model", ["tests.learn.ranks:normed", "tests.learn.ranks:plain"])
 def test_any_number_of_ranks_takes_the_same_global_batches_in_the_same_order(model: str, size: int):
     order = order_of(problem(), size=size)
     batches = [trained(world, order, model__name=model)[0].batches for world in WORLDS]
@@ -79,17 +81,20 @@ def test_without_batchnorm_any_number_of_ranks_learns_the_same_curve():
             )
 
 
-def test_with_batchnorm_the_curves_differ_less_between_ranks_than_between_seeds():
-    """BatchNorm takes its statistics of a rank's own slice (8 or 4 rows of 16), so the curves of
-    one seed are alike, not equal: the mean over seeds stays within what a seed makes."""
+def test_with_batchnorm_the_curve_stays_within_a_tenth():
+    # BatchNorm takes its statistics of a rank's own slice, so the curves are alike, not equal: at
+    # 48 rows a batch, four ranks have 12 each. (At 4 rows a slice the loss is a third higher.)
+    options: dict[str, Any] = {
+        "model__name": "tests.learn.ranks:normed",
+        "training__batch_size": 48,
+        "training__lr": 0.05,
+    }
     curves = np.array(
         [
-            [trained(w, long_order(seed), model__name="convnet", seed=seed)[1] for seed in SEEDS]
+            [trained(w, long_order(seed, epochs=16), seed=seed, **options)[1] for seed in SEEDS]
             for w in WORLDS
         ]
-    )  # (W, seed, epoch)
-    assert (curves[:, :, -1] < 0.8 * curves[:, :, 0]).all(), "nothing was learned"
-    between_seeds = np.ptp(curves[0], axis=0).max()
-    between_worlds = np.abs(curves.mean(axis=1) - curves[0].mean(axis=0)).max()
-    print(curves.mean(1), between_seeds, between_worlds)
-    assert between_worlds < max(between_seeds, 0.1 * curves[0].mean())
+    ).mean(axis=1)  # (W, epoch), the mean over seeds
+    assert (curves[:, -1] < 0.8 * curves[:, 0]).all(), "nothing was learned"
+    for curve in curves[1:]:
+        assert curve == pytest.approx(curves[0], rel=0.1)
