@@ -178,9 +178,15 @@ def run(
         metrics[KEY] = spans_of(ledger.clock, (began, chosen), (start, trained), metrics)
         ledger.append(_round(phase, selection, fit, metrics, seen), fit.saved)
         watch.round_done(phase, selection, metrics)
-        logger.info("round %d: %s", phase.round, metrics)
+        logger.info("round %d done", phase.round, extra=_told(phase, metrics))
     ledger.settle()
     return _finish(experiment, phases, trainer, ledger)
+
+
+def _told(phase: Phase, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures of a round as fields of its log line."""
+    figures = {k: v for k, v in metrics.items() if isinstance(v, (int, float, str))}
+    return {**figures, "round": phase.round, "stage": "round"}
 
 
 def _selection(pool: Pool, phase: Phase, weights: Weights | None, ledger: Ledger) -> Selection:
