@@ -287,16 +287,15 @@ class Rank:
 
 def _place_of(order: Order) -> dict[str, Any]:
     """Return what an order is for, as fields of what is logged meanwhile."""
-    stage = {Train: "training", Score: "scoring", Choose: "greedy", Count: "evaluation"}[
-        type(order)
-    ]
     if isinstance(order, Train):
-        return {"run": run_id(order.run), "round": order.round, "stage": stage}
-    if order.at is None:
-        return {"stage": stage}
-    # Scoring and choosing are of the round after the weights that they read.
-    ahead = int(not isinstance(order, Count))
-    return {"run": run_id(order.at.run), "round": order.at.round + ahead, "stage": stage}
+        return {"run": run_id(order.run), "round": order.round, "stage": "training"}
+    if isinstance(order, Count):
+        at = order.at
+        return {"stage": "evaluation"} | ({"run": run_id(at.run), "round": at.round} if at else {})
+    assert isinstance(order, (Score, Choose))
+    stage = "scoring" if isinstance(order, Score) else "greedy"
+    # It is of the round after the weights that it reads.
+    return {"run": run_id(order.at.run), "round": order.at.round + 1, "stage": stage}
 
 
 def _get(refs: Any) -> Any:

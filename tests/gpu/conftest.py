@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 import pytest
 import torch
+
+from raysubset.learn.numerics import settled
+from raysubset.learn.settings import TrainingSettings
+
+
+@pytest.fixture(autouse=True)
+def process_as_it_was() -> Generator[None]:
+    """Give the process back: a deterministic learner settles all of it."""
+    with settled(TrainingSettings()):
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
