@@ -29,6 +29,7 @@ from raysubset.ledger import Ledger, Round
 from raysubset.records import chosen_paths, read_table
 from raysubset.schedule import KEPT, PROXY, Phase
 from raysubset.strategies.selection import Selection
+from raysubset.timeline import KEY, spans_of
 
 logger = logging.getLogger(__name__)
 
@@ -155,7 +156,9 @@ def run(
     for phase in phases[ledger.done :]:
         try:
             watch.round_started(phase, len(phases))
+            began = perf_counter()
             selection = _selection(pool, phase, weights, ledger)
+            chosen = perf_counter()
         except Stopped:
             ledger.settle()  # the round before is whole, whatever becomes of this one
             raise
@@ -164,18 +167,26 @@ def run(
             weights = replace(weights, checkpoint=ledger.weights.checkpoint)
         start = perf_counter()
         fit = trainer.fit(selection, phase, None if phase.fresh else weights)
-        fit_s = perf_counter() - start
+        trained = perf_counter()
         weights = fit.weights
         _refuse_divergence(fit)
         seen = _after(seen, fit.traces)
-        metrics = _metrics(phase, selection, fit, fit_s)
+        metrics = _metrics(phase, selection, fit, trained - start)
         if int(ledger.identity["parts"]["tuning"]):
             metrics |= _on_tuning(trainer, metrics)
+            trained = perf_counter()
+        metrics[KEY] = spans_of(ledger.clock, (began, chosen), (start, trained), metrics)
         ledger.append(_round(phase, selection, fit, metrics, seen), fit.saved)
         watch.round_done(phase, selection, metrics)
-        logger.info("round %d: %s", phase.round, metrics)
+        logger.info("round %d done", phase.round, extra=_told(phase, metrics))
     ledger.settle()
     return _finish(experiment, phases, trainer, ledger)
+
+
+def _told(phase: Phase, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures of a round as fields of its log line."""
+    figures = {k: v for k, v in metrics.items() if isinstance(v, (int, float, str))}
+    return {**figures, "round": phase.round, "stage": "round"}
 
 
 def _selection(pool: Pool, phase: Phase, weights: Weights | None, ledger: Ledger) -> Selection:

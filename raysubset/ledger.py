@@ -42,6 +42,7 @@ from raysubset.records import (
 )
 from raysubset.schedule import Phase
 from raysubset.strategies.selection import Selection
+from raysubset.timeline import KEY, Clock, with_checkpoint
 
 logger = logging.getLogger(__name__)
 Saved = Callable[[], tuple[Files, float]]
@@ -84,6 +85,7 @@ class Ledger:
         self.path, self.experiment, self.identity = path, experiment, dict(identity)
         self.rounds = path / "rounds"
         self.done = 0
+        self.clock = Clock.start()
         self.committed: Callable[[], object] = lambda: None  # called after each committed round
         self._parent = ""
         self._checkpoint: CheckpointRef | None = None
@@ -212,7 +214,11 @@ class Ledger:
             files, write_s = saved()
             metrics = dict(round_.metrics)
             metrics["seconds_checkpoint_write"] = write_s
-            metrics["seconds_checkpoint_wait"] = perf_counter() - start
+            end = perf_counter()
+            metrics["seconds_checkpoint_wait"] = end - start
+            if KEY in metrics:
+                waited = self.clock.at(start), self.clock.at(end)
+                metrics[KEY] = with_checkpoint(metrics[KEY], write_s=write_s, waited=waited)
             self._commit(round_, metrics, files)
         self._pending = None
 

@@ -10,6 +10,7 @@ import torch
 from raysubset.engine import Outcome, Silence, Watch, run
 from raysubset.errors import ConfigError
 from raysubset.learn.local import local_ports
+from raysubset.learn.numerics import settled
 from raysubset.learn.problem import torch_threads
 from raysubset.preparation import Prepared, tracked_ledger
 
@@ -23,6 +24,7 @@ def run_local(
     device = local_device(resources.device)  # before the run folder is made
     with (
         torch_threads(resources.threads_per_rank),
+        settled(prepared.experiment.training),
         tracked_ledger(prepared, run_dir, resume=resume) as ledger,
     ):
         pool, trainer = local_ports(

@@ -30,6 +30,7 @@ from raysubset.learn.problem import Problem, make_problem
 from raysubset.learn.scoring import RowRange
 from raysubset.learn.sources import Sources, load_sources
 from raysubset.ledger import Ledger
+from raysubset.logs import fields
 from raysubset.named import filters_of, strategy_of
 from raysubset.schedule import KEPT, Phase, plan
 from raysubset.strategies.selection import Selection
@@ -211,7 +212,8 @@ def tracked_ledger(
     try:
         with tracked(ledger.path, experiment.tracking, flatten(experiment.deciding)) as committed:
             ledger.committed = committed
-            yield ledger
+            with fields(run=ledger.path.name):
+                yield ledger
     finally:
         ledger.close()
 

@@ -69,6 +69,8 @@ def told_by_history(run: Path) -> Figures:
         for name, value in line.items():
             if name in ("kind", "round", "epoch", "epochs", "visits", "strategy") or value is None:
                 continue
+            if isinstance(value, dict):  # the timeline: no figure
+                continue
             for topic in ("validation", "tuning", "seconds"):
                 if name.startswith(topic + "_"):
                     tag = f"{topic}/{name[len(topic) + 1 :]}"

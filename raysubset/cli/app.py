@@ -10,6 +10,7 @@ import cyclopts
 from cyclopts import App
 from pydantic import ValidationError
 
+from raysubset import logs
 from raysubset.cli.looking_on import EXIT_INTERRUPTED
 from raysubset.cli.options import long_forms
 from raysubset.errors import RaySubsetError
@@ -41,6 +42,7 @@ def main(tokens: Sequence[str] | None = None) -> None:
 def call(tokens: Sequence[str]) -> tuple[int, Any]:
     """Return (exit code, what the command returned); errors are sentences, not tracebacks."""
     try:
+        logs.start()
         value = app(
             long_forms(tokens),
             exit_on_error=False,

@@ -23,6 +23,7 @@ from torch.distributed import distributed_c10d
 
 from raysubset.cluster.blocks import Located, Reader, fetched
 from raysubset.cluster.memory import Meter
+from raysubset.cluster.names import run_id
 from raysubset.cluster.orders import (
     At,
     Choose,
@@ -42,6 +43,7 @@ from raysubset.learn.choosing import choose
 from raysubset.learn.learner import GoOn, Learner
 from raysubset.learn.scoring import RangeCounts, RangeOutput, Scorer
 from raysubset.learn.weights import pack
+from raysubset.logs import fields, reshape
 
 logger = logging.getLogger(__name__)
 POLL_S = 5.0
@@ -54,6 +56,7 @@ def serve(config: dict[str, Any]) -> None:
     """Serve orders until `Stop`; this is the train loop of the one long TorchTrainer.fit()."""
     context = ray.train.get_context()
     rank = context.get_world_rank()
+    reshape()
     mailbox = config["mailbox"]
     # All ranks of one start of the group share a name: a dead group's answers never mix in.
     attempt = ray.train.collective.broadcast_from_rank_zero(uuid.uuid4().hex)
@@ -123,7 +126,10 @@ class Rank:
     def answer(self, posted: Posted) -> None:
         """Do an order and answer it."""
         self._number, self._last = posted.number, None
-        self._answered = posted.number, self._do(posted.order)
+        with fields(rank=self.rank, **_place_of(posted.order)):
+            start = time.perf_counter()
+            self._answered = posted.number, self._do(posted.order)
+            logger.info("order %d done in %.2f s", posted.number, time.perf_counter() - start)
         _get(self._tell(*self._answered))
 
     def _tell(self, number: int, value: Any) -> Any:
@@ -281,6 +287,19 @@ class Rank:
         self.meter.look()
         self._ticked, self._tick = now, self.mailbox.tick.remote(self.rank, done, of)
         return told
+
+
+def _place_of(order: Order) -> dict[str, Any]:
+    """Return what an order is for, as fields of what is logged meanwhile."""
+    if isinstance(order, Train):
+        return {"run": run_id(order.run), "round": order.round, "stage": "training"}
+    if isinstance(order, Count):
+        at = order.at
+        return {"stage": "evaluation"} | ({"run": run_id(at.run), "round": at.round} if at else {})
+    assert isinstance(order, (Score, Choose))
+    stage = "scoring" if isinstance(order, Score) else "greedy"
+    # It is of the round after the weights that it reads.
+    return {"run": run_id(order.at.run), "round": order.at.round + 1, "stage": stage}
 
 
 def _get(refs: Any) -> Any:

@@ -13,6 +13,7 @@ import ray
 
 from raysubset.cluster.blocks import Blocks
 from raysubset.cluster.crew import Crew
+from raysubset.cluster.metrics import measured
 from raysubset.cluster.names import run_id
 from raysubset.cluster.ports import RayPool, RayTrainer
 from raysubset.cluster.room import Room
@@ -20,6 +21,7 @@ from raysubset.cluster.scorers import Scorers
 from raysubset.cluster.session import ray_session
 from raysubset.engine import Outcome, Silence, Watch, run
 from raysubset.experiment import Experiment
+from raysubset.learn.numerics import settled
 from raysubset.learn.problem import Problem, torch_threads
 from raysubset.preparation import Prepared, tracked_ledger
 
@@ -83,7 +85,9 @@ def run_on(
     watch = watch or Silence()
     with (
         torch_threads(prepared.experiment.resources.threads_per_rank),
+        settled(prepared.experiment.training),
         tracked_ledger(prepared, run_dir, resume=resume) as ledger,
+        measured(ledger, prepared.experiment),
     ):
         crew, name = with_hands.crew, str(ledger.path)
         blocks, scorers = with_hands.blocks, with_hands.scorers

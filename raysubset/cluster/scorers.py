@@ -30,7 +30,7 @@ from raysubset.cluster.blocks import Located, Reader
 from raysubset.cluster.dealing import Deal
 from raysubset.cluster.group import cause_of
 from raysubset.cluster.memory import Meter
-from raysubset.cluster.names import score_task
+from raysubset.cluster.names import run_id, score_task
 from raysubset.cluster.rank import device_of_actor
 from raysubset.cluster.room import Room
 from raysubset.errors import CrewLost, RaySubsetError, RoomError
@@ -38,6 +38,7 @@ from raysubset.experiment import ResourceSettings
 from raysubset.learn.choosing import Choice, Progress, choose
 from raysubset.learn.scoring import RangeOutput, Scorer
 from raysubset.learn.weights import unpack
+from raysubset.logs import reshape
 from raysubset.strategies.selection import Selection
 
 logger = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class GradientActor:
     def __init__(self, name: str = "raysubset-scorer") -> None:
         """Wait for the first call, under this name."""
         self.name = name
+        reshape()
         self._scorer: Scorer | None = None
         self.version = ""
         self.reader, self.meter = Reader(), Meter()
@@ -89,6 +91,9 @@ class GradientActor:
             flat: np.ndarray = ray.get(weights[0])
             scorer.load(unpack(flat, scorer.model.state_dict()))
             self.version = version
+            run, _, round_ = version.rpartition(":")
+            told = {"run": run_id(run), "round": int(round_) + 1, "stage": "scoring"}
+            logger.info("%s scores with the weights of round %s", self.name, round_, extra=told)
         given = self.reader.rows(located)
         start = time.perf_counter()
         output = scorer.score(located.rows, given, embeddings=embeddings)

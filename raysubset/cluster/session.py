@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import ray
 
+from raysubset import logs
 from raysubset.cluster.room import Room, local_cpus, plan_room
 from raysubset.errors import RoomError
 from raysubset.experiment import Experiment
@@ -56,7 +57,8 @@ def _connect(address: str) -> None:
         )
     try:
         _knock(address)
-        ray.init(logging_level=logging.WARNING, log_to_driver=False)
+        ray.init(logging_level=logging.WARNING, log_to_driver=False, logging_config=_as_json())
+        logs.reshape()
     except Exception as error:  # Ray raises whatever is at hand, plain Exception included
         raise RoomError(
             f"no Ray cluster answers at RAY_ADDRESS={address} ({_first_line(error)}); start it, "
@@ -81,12 +83,23 @@ def _start_private(experiment: Experiment) -> None:
             include_dashboard=False,
             logging_level=logging.ERROR,
             log_to_driver=False,
+            logging_config=_as_json(),
         )
+        logs.reshape()
     except Exception as error:  # Ray raises whatever is at hand, plain Exception included
         raise RoomError(
             f"Ray did not start on this machine ({_first_line(error)}); try again when it is less "
             "busy, or run in one process with --local: the ids are the same."
         ) from error
+
+
+def _as_json() -> ray.LoggingConfig | None:
+    """Return how Ray's processes log, where the lines of this application are JSON."""
+    if not logs.wanted():
+        return None
+    return ray.LoggingConfig(
+        encoding="JSON", log_level="INFO", additional_log_standard_attrs=["name"]
+    )
 
 
 @contextmanager

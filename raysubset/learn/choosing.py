@@ -24,6 +24,7 @@ from raysubset.core.lookahead import Lookahead
 from raysubset.core.scores import RandomKey, Score
 from raysubset.errors import ConfigError
 from raysubset.learn.data import Dataset
+from raysubset.learn.numerics import full_fp32
 from raysubset.learn.parts import Parts
 from raysubset.learn.rows import tensor_of
 from raysubset.learn.scoring import RangeOutput, RowRange, ranges_of
@@ -242,10 +243,11 @@ def choose(
 ) -> Selection:
     """Return the selection from the ranges' outputs, in their order, on one device."""
     split = choice.num_validation
-    factors = GradientFactors.concat([_factors(out, device) for out in outputs[split:]])
-    local = LocalGroundSet(factors)
-    ground_set = local if progress is None else _Watched(local, choice.budget, progress)
-    return _timed(choice, ground_set, _lookahead(outputs[:split], device))
+    with full_fp32():
+        factors = GradientFactors.concat([_factors(out, device) for out in outputs[split:]])
+        local = LocalGroundSet(factors)
+        ground_set = local if progress is None else _Watched(local, choice.budget, progress)
+        return _timed(choice, ground_set, _lookahead(outputs[:split], device))
 
 
 def _timed(choice: Choice, ground_set: GroundSet, lookahead: Lookahead) -> Selection:

@@ -20,6 +20,7 @@ from raysubset.core.keys import derive_key
 from raysubset.learn.blocks import Block, whole
 from raysubset.learn.checkpoint import CheckpointRef, Snapshot, read_trainer, read_weights
 from raysubset.learn.layout import autocast, autocast_type, laid_out, placed
+from raysubset.learn.numerics import explained, settle, stepping, tuned
 from raysubset.learn.problem import Problem
 from raysubset.learn.recipe import batch_bounds, epoch_order, lr_at
 from raysubset.learn.rows import Rows
@@ -109,6 +110,7 @@ class Learner:
             wrap: how a rank's model joins the others (DistributedDataParallel).
         """
         torch.set_num_threads(problem.threads)
+        settle(problem.training)
         self.problem, self.device, self.world = problem, device, world
         self.plays = range(world) if rank is None else range(rank, rank + 1)
         self.rows = Rows([whole(problem.parts.pool)], device)
@@ -117,7 +119,8 @@ class Learner:
         model, self.head = problem.build()
         self.model = placed(model, problem, device)
         self._initial = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-        self.forward = self.model if wrap is None else wrap(self.model)
+        joined = self.model if wrap is None else wrap(self.model)
+        self.forward = stepping(joined, problem.training)
         self.amp = autocast_type(problem.training.precision, device)
         self.round = -1
         self.reset()
@@ -126,9 +129,7 @@ class Learner:
         """Return to the initial weights and a fresh optimizer."""
         self.model.load_state_dict(self._initial)
         self.optimizer = self.problem.optimizer(self.model)
-        self.scaler = torch.amp.GradScaler(
-            self.device.type, enabled=self.amp == torch.float16 and self.device.type == "cuda"
-        )
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp == torch.float16)
         self.round = -1
 
     def load(self, ref: CheckpointRef) -> None:
@@ -168,7 +169,9 @@ class Learner:
         self.round = -1  # until all of it is done, this is the state after no round
         position_EK = self.rows.positions(torch.from_numpy(order.ids_EK))
         traces: list[EpochTrace] = []
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+        recipe = self.problem.training
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), tuned(recipe, self.device), explained(recipe):
             for index, epoch in enumerate(order.epochs):
                 position_K = position_EK[index % len(position_EK)]
                 traces.append(self._epoch(order, index, epoch, position_K, go_on))

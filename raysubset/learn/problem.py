@@ -20,6 +20,7 @@ from raysubset.learn.augment import Augment, augment_for
 from raysubset.learn.head import Head, find_head
 from raysubset.learn.models import build_model
 from raysubset.learn.normalize import Normalize, fit_normalize
+from raysubset.learn.numerics import explained, settled
 from raysubset.learn.parts import Parts, split_parts
 from raysubset.learn.recipe import make_optimizer
 from raysubset.learn.rehearsal import rehearse
@@ -118,9 +119,10 @@ class Problem:
             ConfigError, ModelError: what cannot, and the remedy.
         """
         augment_for(self.training.augment, kind=self.parts.pool.kind, in_shape=self.in_shape)
-        model, _ = self.build()
-        self.optimizer(model)
-        rehearse(model, self.sample(), num_classes=self.num_classes)
+        with settled(self.training), explained(self.training):
+            model, _ = self.build()
+            self.optimizer(model)
+            rehearse(model, self.sample(), num_classes=self.num_classes)
         return model
 
 

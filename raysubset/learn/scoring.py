@@ -22,6 +22,7 @@ from raysubset.learn.blocks import Block, RangeRows, range_rows, whole
 from raysubset.learn.head import HeadCapture, head_weight
 from raysubset.learn.layout import autocast, autocast_type, laid_out, placed
 from raysubset.learn.learner import Learner
+from raysubset.learn.numerics import full_fp32, settle
 from raysubset.learn.parts import PartName as PartName
 from raysubset.learn.problem import Problem
 from raysubset.learn.rows import on_device, tensor_of
@@ -97,6 +98,7 @@ class Scorer:
     ) -> None:
         """Build a model, whose weights come with `load`; or score in place with a learner's."""
         torch.set_num_threads(problem.threads)
+        settle(problem.training)
         self.problem, self.device = problem, device
         self._whole: dict[PartName, Block] = {}
         if learner is None:
@@ -126,10 +128,10 @@ class Scorer:
         """
         given = given or self._own(rows)
         weight_CH, bias_C = head_weight(self.model, self.head)
-        parts = [
-            (logits_of(embedding, weight_CH, bias_C), embedding)
-            for _, embedding in self._batches(given)
-        ]
+        parts: list[tuple[Tensor, Tensor]] = []
+        for _, embedding in self._batches(given):
+            with full_fp32():
+                parts.append((logits_of(embedding, weight_CH, bias_C), embedding))
         logits_BC = torch.cat([logits for logits, _ in parts])
         embedding_BH = torch.cat([embedding for _, embedding in parts])
         self._refuse_non_finite(logits_BC, rows)

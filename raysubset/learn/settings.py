@@ -157,3 +157,9 @@ class TrainingSettings(Settings):
 
     channels_last: Literal["auto", "on", "off"] = "auto"
     """Memory layout of images; auto: on for GPUs."""
+
+    compile: bool = False
+    """Train through torch.compile; scoring and evaluation stay eager. Needs a C++ compiler."""
+
+    deterministic: bool = False
+    """The same bits from every run on GPUs too, at some speed; CPU runs have them anyway."""

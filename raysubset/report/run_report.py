@@ -21,6 +21,7 @@ from raysubset.report.run_tables import (
 )
 from raysubset.report.svg import drawing
 from raysubset.report.table import heading, rows_of
+from raysubset.report.timeline_chart import stages_table, timeline_chart
 from raysubset.report.wording import (
     count,
     counted,
@@ -37,6 +38,11 @@ _READINGS = {
     "it cannot be compared between strategies, for one that chooses hard examples has a low one.",
     "seconds": "Other is handing over weights, factors and ids, and waiting for checkpoints. "
     "Evaluation is not counted.",
+    "timeline": "A bar is a stage of a round, where it ran; at the right, what all of them took. "
+    "Inside a round only scoring's begin and the ends of the others are seen by the driver's "
+    "clock: hand-over is what lies between them. A checkpoint is written beside the next round's "
+    "scoring, and only waiting for it costs time. A shaded stretch, drawn shorter than it was, is "
+    "where the run was stopped.",
     "classes": "Left: how many ids of a class a round trained on. Right: how much of the class was "
     "chosen up to then; where it stands still, the same ids come again.",
     "glister": "Left: the validation loss before the imagined step on the chosen ids, after it by "
@@ -80,6 +86,7 @@ def _view(record: RunRecord, choices: Choices | None, charts: list[Chart]) -> di
         "notes": _notes(record),
         "table": rows_of([record.outcome]) if record.outcome else None,
         "charts": charts,
+        "stages": stages_table(record),
         "rounds": rounds_table(record, choices) if record.rounds else None,
         "parts": parts_table(record),
         "environment": environment_table(record),
@@ -147,6 +154,7 @@ def _charts(record: RunRecord, choices: Choices | None, pool: PoolRows | None) -
     drawn = {
         "accuracy": ("Accuracy against example visits", plots.accuracy_chart(record)),
         "seconds": ("Where the time went", plots.seconds_chart(record)),
+        "timeline": ("When each stage ran", timeline_chart(record)),
         "classes": ("Ids of each class", classes_chart(record, choices, count_C)),
         "glister": ("What GLISTER expected, and what came", plots.glister_chart(record)),
     }

@@ -103,5 +103,6 @@ def _shown_names() -> set[str]:
     from ray.core.generated import gcs_pb2
 
     table = state._connect_and_get_accessor().get_actor_table(None, None)
-    found = [gcs_pb2.ActorTableData.FromString(each) for each in table]
+    generated: Any = gcs_pb2  # its names are made at run time
+    found = [generated.ActorTableData.FromString(each) for each in table]
     return {each.repr_name for each in found}

@@ -52,6 +52,15 @@ def plain(in_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(width, 12), nn.Tanh(), nn.Linear(12, num_classes))
 
 
+def normed(in_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    """Return a model with BatchNorm, and without anything drawn: its ranks differ by that alone."""
+    width = int(np.prod(in_shape))
+    hidden = nn.Linear(width, 24)
+    return nn.Sequential(
+        nn.Flatten(), hidden, nn.BatchNorm1d(24), nn.ReLU(), nn.Linear(24, num_classes)
+    )
+
+
 def noisy(in_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     """Return a model that draws from torch's global stream in training."""
     width = int(np.prod(in_shape))

@@ -92,9 +92,9 @@ def test_seconds_by_stage_add_up_to_the_result(runs: Runs):
 
 def test_charts_stand_in_files_and_in_the_page(glister_run: Path):
     page = report(glister_run)
-    check_files(glister_run, {"accuracy", "seconds", "classes", "glister"})
+    check_files(glister_run, {"accuracy", "seconds", "timeline", "classes", "glister"})
     labels = [values.get("aria-label") for tag, values in page.tags if tag == "svg"]
-    assert len(labels) == 4
+    assert len(labels) == 5
     assert all(labels)
 
 
@@ -123,14 +123,14 @@ def test_class_names_from_the_data_are_text_and_nothing_else(glister_run: Path):
     assert EVIL in page.text
     assert "<script" not in page.source.lower()
     assert "<script" not in (glister_run / "report.md").read_text().lower()
-    check_files(glister_run, {"accuracy", "seconds", "classes", "glister"})
+    check_files(glister_run, {"accuracy", "seconds", "timeline", "classes", "glister"})
 
 
 @pytest.mark.parametrize("strategy", ["adaptive-random", "full-compressed"])
 def test_every_strategy_has_a_report(copy_of: Callable[[str], Path], strategy: str):
     run = copy_of(strategy)
     page = report(run)
-    check_files(run, {"accuracy", "seconds", "classes"})
+    check_files(run, {"accuracy", "seconds", "timeline", "classes"})
     assert "modelled loss" not in page.text
 
 
@@ -139,7 +139,7 @@ def test_a_run_without_selections_reports_fine(glister_run: Path):
         shutil.rmtree(path)
     page = report(glister_run)
     assert "No selection stands in this run folder." in page.text
-    check_files(glister_run, {"accuracy", "seconds", "glister"})
+    check_files(glister_run, {"accuracy", "seconds", "timeline", "glister"})
 
 
 def test_pruned_checkpoints_and_missing_pieces_do_not_matter(glister_run: Path):

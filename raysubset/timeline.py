@@ -1,0 +1,173 @@
+"""The timeline: when each stage of a round ran, as history.jsonl keeps it and a report draws it.
+
+Within one process offsets are monotonic; between processes (a resumed run) only the wall clock
+tells how far they are apart, so every round also says when its process opened the run folder.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+KEY = "seconds_timeline"
+STAGES = (
+    "scoring",
+    "handover",
+    "greedy",
+    "training",
+    "evaluation",
+    "checkpoint_write",
+    "checkpoint_wait",
+)
+"""In the order of a round; `checkpoint_write` runs beside the next round's first stages."""
+BESIDE = "checkpoint_write"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clock:
+    """The clock of one process's work on a run.
+
+    Attributes:
+        since_s: when it started, in seconds since the epoch.
+        zero_s: the same moment on the monotonic clock.
+    """
+
+    since_s: float
+    zero_s: float
+
+    @classmethod
+    def start(cls) -> Clock:
+        """Return a clock that starts now."""
+        return cls(since_s=time.time(), zero_s=time.perf_counter())
+
+    def at(self, moment_s: float) -> float:
+        """Return a moment of `time.perf_counter` as an offset of this clock."""
+        return moment_s - self.zero_s
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """A stage of a round, in seconds since the run's first stage began.
+
+    Attributes:
+        round: its number.
+        stage: one of STAGES.
+        begin_s: when it began.
+        end_s: when it ended.
+    """
+
+    round: int
+    stage: str
+    begin_s: float
+    end_s: float
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return self.end_s - self.begin_s
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeline:
+    """All rounds of a run.
+
+    Attributes:
+        bars: in the order of the history.
+        gaps_s: (begin, end) of the times in which no process worked on the run.
+    """
+
+    bars: tuple[Bar, ...]
+    gaps_s: tuple[tuple[float, float], ...]
+
+
+def spans_of(
+    clock: Clock, select: tuple[float, float], fit: tuple[float, float], metrics: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what a round's line of history.jsonl keeps under `KEY`.
+
+    Scorers and ranks have clocks of their own and tell durations: inside a selection, scoring is
+    drawn from its start and greedy to its end; inside a fit, evaluation to its end and training
+    before it. What is left between them is hand-over, as in `seconds_handover`.
+
+    Args:
+        clock: of this process.
+        select: (begin, end) of the selection by `time.perf_counter`.
+        fit: (begin, end) of training and evaluation.
+        metrics: the seconds by stage of both.
+    """
+    scoring, greedy, evaluation, training = (
+        float(metrics.get(f"seconds_{stage}") or 0.0)
+        for stage in ("scoring", "greedy", "evaluation", "training")
+    )
+    begin, end = (clock.at(moment) for moment in select)
+    start, stop = (clock.at(moment) for moment in fit)
+    selecting = float(metrics.get("seconds_handover") or 0.0)
+    around_fit = min(selecting, max(0.0, stop - start - training - evaluation))
+    spans = [
+        ("scoring", begin, begin + scoring),
+        ("handover", begin + scoring, begin + scoring + selecting - around_fit),
+        ("greedy", end - greedy, end),
+        ("handover", start, start + around_fit),
+        ("training", stop - evaluation - training, stop - evaluation),
+        ("evaluation", stop - evaluation, stop),
+    ]
+    return {"since": clock.since_s, "spans": [[s, a, b] for s, a, b in spans if b > a]}
+
+
+def with_checkpoint(
+    told: Mapping[str, Any], *, write_s: float, waited: tuple[float, float]
+) -> dict[str, Any]:
+    """Return a round's spans with its checkpoint, written from the end of the fit on.
+
+    Args:
+        told: what `spans_of` returned.
+        write_s: how long writing took, beside the rest.
+        waited: (begin, end) of the wait for it, as offsets of the same clock.
+    """
+    spans = [list(span) for span in told["spans"]]
+    begin = max((span[2] for span in spans), default=0.0)
+    written = ["checkpoint_write", begin, begin + write_s]
+    return {**told, "spans": [*spans, written, ["checkpoint_wait", *waited]]}
+
+
+def timeline_of(rounds: Iterable[Mapping[str, Any]]) -> Timeline | None:
+    """Return the timeline of a history's rounds; None where no round recorded one.
+
+    Rounds without one (of an older version) are left out.
+    """
+    told = [(int(line["round"]), line[KEY]) for line in rounds if _is_told(line.get(KEY))]
+    if not told:
+        return None
+    since = min(each["since"] for _, each in told)
+    # Small numbers first: seconds since the epoch hold no more than a quarter of a microsecond.
+    began = [(each["since"] - since) + span[1] for _, each in told for span in each["spans"]]
+    first = min(began, default=0.0)
+    bars = tuple(
+        Bar(round=number, stage=stage, begin_s=shift + begin, end_s=shift + end)
+        for number, each in told
+        for shift in ((each["since"] - since) - first,)
+        for stage, begin, end in each["spans"]
+        if stage in STAGES
+    )
+    starts = sorted({(each["since"] - since) - first for _, each in told})
+    return Timeline(bars=bars, gaps_s=tuple(_gaps(bars, starts)))
+
+
+def _gaps(bars: Iterable[Bar], starts: list[float]) -> list[tuple[float, float]]:
+    """Return the time before each later process's start in which nothing ran any more.
+
+    A machine whose clock was set back meanwhile has none: the wall clock is all there is.
+    """
+    spans = [(bar.begin_s, bar.end_s) for bar in bars]
+    gaps: list[tuple[float, float]] = []
+    for start in starts[1:]:
+        before = max((end for begin, end in spans if begin < start), default=start)
+        if before < start:
+            gaps.append((before, start))
+    return gaps
+
+
+def _is_told(value: Any) -> bool:
+    return isinstance(value, Mapping) and "since" in value and isinstance(value.get("spans"), list)
