@@ -19,6 +19,8 @@ from typing import Any
 
 from raysubset.cli.app import attempt
 from raysubset.cli.looking_on import EXIT_INTERRUPTED, EXIT_TERMINATED, Terminated
+from raysubset.errors import RaySubsetError
+from raysubset.files import finite
 
 OUTCOMES = {0: "done", 2: "bad input", EXIT_INTERRUPTED: "stopped", EXIT_TERMINATED: "stopped"}
 Facts = Callable[[Any], Mapping[str, Any]]
@@ -40,35 +42,55 @@ def run_job(words: list[str], facts: Facts, *, mark: str) -> int:
             "deleted when it ends."
         )
         print(f"error: {told}", file=sys.stderr)
-        return _result(2, told, place, {})
-    with _terminable():
-        code, told, found = _attempted(words, facts, place, mark)
-    return _result(code, told, place, found)
+        return close_job(2, told, {"run_dir": place or None})
+    code, told, value = guarded(lambda: _called(words, place, mark))
+    found = {} if value is None else facts(value)
+    return close_job(code, told, {"run_dir": place, **found})
 
 
-def _attempted(
-    words: list[str], facts: Facts, place: str, mark: str
-) -> tuple[int, str, Mapping[str, Any]]:
+def guarded(do: Callable[[], Any]) -> tuple[int, str, Any]:
+    """Return (exit code, error, what `do` gave), whatever happens in it; SIGTERM ends it too."""
     try:
-        if mark and "--resume" not in words and holds(place, mark):
-            words = [*words, "--resume"]
-        sys.argv[1:] = words  # what a stopped run prints to go on is `raysubset` with these
-        code, value, told = attempt(words)
-        return code, told, {} if value is None else facts(value)
-    except Terminated as error:  # before the command owned the signal
-        return EXIT_TERMINATED, str(error), {}
+        with _terminable():
+            return 0, "", do()
+    except _Ended as error:  # it has been printed
+        return error.code, str(error), None
+    except RaySubsetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code, str(error), None
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED, "interrupted.", None
     except Exception as error:  # whatever it is, the log must end with its RESULT
         traceback.print_exc()
-        return 1, f"{type(error).__name__}: {error}", {}
+        return 1, f"{type(error).__name__}: {error}", None
 
 
-def _result(code: int, told: str, place: str, found: Mapping[str, Any]) -> int:
-    line: dict[str, Any] = {"outcome": OUTCOMES.get(code, "failed"), "exit_code": code}
-    line |= {"run_dir": place or None, **found}
+class _Ended(Exception):
+    """A command that ended in another way than well, and has said so."""
+
+    def __init__(self, told: str, code: int) -> None:
+        super().__init__(told)
+        self.code = code
+
+
+def _called(words: list[str], place: str, mark: str) -> Any:
+    """Run a command, with --resume where its folder is used; return what it gave."""
+    if mark and "--resume" not in words and holds(place, mark):
+        words = [*words, "--resume"]
+    sys.argv[1:] = words  # what a stopped run prints to go on is `raysubset` with these
+    code, value, told = attempt(words)
+    if code:
+        raise _Ended(told, code)
+    return value
+
+
+def close_job(code: int, told: str, found: Mapping[str, Any]) -> int:
+    """Print the RESULT line and return the exit code."""
+    line: dict[str, Any] = {"outcome": OUTCOMES.get(code, "failed"), "exit_code": code, **found}
     if code:
         line["error"] = (told.strip().splitlines() or [""])[0]
     sys.stderr.flush()
-    print("RESULT " + json.dumps(line), flush=True)
+    print("RESULT " + json.dumps(finite(line)), flush=True)
     return code
 
 

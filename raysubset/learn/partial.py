@@ -151,6 +151,8 @@ class Keeper:
         Args:
             traces: what all ranks saw of the epochs since the last call.
         """
+        if not all(np.isfinite(trace.loss_K).all() for trace in traces):
+            self._broken = True  # it diverges: nobody wants to go on from here
         new = [*(self._held[3] if self._held else ()), *traces]
         snapshot, now = self.snapshot(), time.monotonic()
         self._epochs, self._held_at = self._epochs + len(traces), now
