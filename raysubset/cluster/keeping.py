@@ -54,7 +54,9 @@ class Together:
             if (Path(begun.folder) / BEGUN[0]).is_file():
                 self._keeper = Keeper(open=begun, before=kept, snapshot=snapshot, writer=writer)
             else:
-                logger.warning("rank 0 does not see %s, so epochs of this round are not kept", begun.folder)
+                logger.warning(
+                    "rank 0 does not see %s, so epochs of this round are not kept", begun.folder
+                )
 
     def epoch_done(self, trace: EpochTrace) -> None:
         """Hold the state after this epoch, where rank 0 finds it due."""
