@@ -49,13 +49,16 @@ def kept(folder: Path) -> int:
         return 12 * rounds
 
 
-def until_kept(folder: Path, epochs: int, process: subprocess.Popen[str]) -> None:
+def until_kept(folder: Path, epochs: int, process: subprocess.Popen[str], slow: Path) -> None:
     def there() -> bool:
         if process.poll() is not None:
             pytest.fail(f"the job ended: {process.communicate()[0]}")
         return kept(folder) >= epochs
 
     until(there, f"{epochs} epochs are kept")
+    slow.write_text(
+        "2"
+    )  # a batch: the next words to `ray job` take seconds, and epochs do not pass
 
 
 def result_of(told: str) -> dict[str, Any] | None:
@@ -68,7 +71,7 @@ def test_a_job_is_stopped_and_killed_on_the_way_and_ends_as_an_undisturbed_run(
 ):
     folder = tmp_path / "run"
     slow = marks / "rank0-training-slow"
-    slow.touch()
+    slow.write_text("0.1")
     with running_head(
         RAY_JOB_STOP_WAIT_TIME_S="30",
         RAYSUBSET_TEST_MARKS=str(marks),
@@ -80,7 +83,7 @@ def test_a_job_is_stopped_and_killed_on_the_way_and_ends_as_an_undisturbed_run(
 
         # Stopped as the head's environment allows: it ends by itself, with its last epoch kept.
         process = submit(head, "stopped", folder)
-        until_kept(folder, 14, process)
+        until_kept(folder, 14, process, slow)
         code, told = head.said("stop", "stopped")
         assert code == 0, told
         told = process.communicate(timeout=120)[0]
@@ -92,9 +95,10 @@ def test_a_job_is_stopped_and_killed_on_the_way_and_ends_as_an_undisturbed_run(
         before = kept(folder)
         assert 14 <= before < 24
 
+        slow.write_text("0.1")
         # Killed: the same command goes on where it was, and loses no epoch that was kept.
         process = submit(head, "killed", folder, RAY_JOB_STOP_WAIT_TIME_S="0")
-        until_kept(folder, before + 1, process)
+        until_kept(folder, before + 1, process, slow)
         assert head.said("stop", "killed")[0] == 0
         told = process.communicate(timeout=120)[0]
         assert result_of(told) is None and "--resume" not in told
