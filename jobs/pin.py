@@ -3,9 +3,13 @@
 Run it bare, `python jobs/pin.py` (standard library only): `uv run` fails when the pins do.
 """
 
+import sys
+
+if __name__ == "__main__":
+    del sys.path[0]  # this folder: its select.py is a job, and subprocess wants Python's own
+
 import argparse
 import subprocess
-import sys
 import tempfile
 import tomllib
 from pathlib import Path

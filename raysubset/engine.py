@@ -23,6 +23,7 @@ from raysubset.experiment import Experiment
 from raysubset.learn.choosing import PhaseLike
 from raysubset.learn.learner import EpochTrace
 from raysubset.learn.local import Fit
+from raysubset.learn.partial import Open
 from raysubset.learn.scoring import PartName
 from raysubset.learn.weights import Weights
 from raysubset.ledger import Ledger, Round
@@ -45,8 +46,13 @@ class Pool(Protocol):
 class Trainer(Protocol):
     """Where the chosen examples are trained on."""
 
-    def fit(self, selection: Selection, phase: PhaseLike, weights: Weights | None) -> Fit:
-        """Train a phase from these weights (None: from the start)."""
+    def fit(
+        self, selection: Selection, phase: PhaseLike, weights: Weights | None, begun: Open | None
+    ) -> Fit:
+        """Train a phase from these weights (None: from the start), or what is left of it.
+
+        Finished epochs are kept where `begun` says, and those that were kept are not repeated.
+        """
         ...
 
     def evaluate(self, part: PartName, weights: Weights | None = None) -> dict[str, Any]:
@@ -166,7 +172,8 @@ def run(
         if weights is not None and ledger.weights is not None:
             weights = replace(weights, checkpoint=ledger.weights.checkpoint)
         start = perf_counter()
-        fit = trainer.fit(selection, phase, None if phase.fresh else weights)
+        begun = ledger.begin(phase, selection)
+        fit = trainer.fit(selection, phase, None if phase.fresh else weights, begun)
         trained = perf_counter()
         weights = fit.weights
         _refuse_divergence(fit)
@@ -190,7 +197,9 @@ def _told(phase: Phase, metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _selection(pool: Pool, phase: Phase, weights: Weights | None, ledger: Ledger) -> Selection:
-    """Return the choice of a phase: a new one, or for good the one that was made."""
+    """Return the choice of a phase: the one it was begun with, a new one, or one made for good."""
+    if (begun := ledger.begun(phase)) is not None:
+        return begun
     if phase.strategy != KEPT:
         return pool.select(phase, weights)
     ledger.settle()

@@ -186,6 +186,10 @@ class ResourceSettings(Settings):
     keep_checkpoints: Annotated[int, Field(ge=1)] = 2
     """How many of the newest rounds keep their checkpoint."""
 
+    checkpoint_every_s: Annotated[float, Field(ge=0)] = 10.0
+    """Within a round, write the state after an epoch at most this often; 0: after every epoch. It
+    is what a kill can cost, beside the epoch in progress."""
+
 
 class Experiment(Settings):
     """Everything that a run depends on."""

@@ -3,6 +3,7 @@
     RUN/experiment.yaml  environment.json  fingerprint.json  parts.parquet
     RUN/history.jsonl  result.json  report.html  report.md  plots/
     RUN/rounds/0007/selection.parquet  metrics.json  checkpoint/  MANIFEST.json (written last)
+    RUN/rounds/0007/partial/  while the round is trained: see `unfinished` and `learn.partial`
 
 A round is done when its manifest is there. A manifest holds the SHA-256 of every file of its
 round and of the manifest before it: a chain.
@@ -30,6 +31,7 @@ from raysubset.errors import RunFolderError
 from raysubset.experiment import Experiment, read_yaml
 from raysubset.files import nearest_folder, take_lock, write_json, write_text
 from raysubset.learn.checkpoint import CheckpointRef, Files, file_hash
+from raysubset.learn.partial import Open
 from raysubset.learn.weights import Weights
 from raysubset.records import (
     history_lines,
@@ -43,6 +45,7 @@ from raysubset.records import (
 from raysubset.schedule import Phase
 from raysubset.strategies.selection import Selection
 from raysubset.timeline import KEY, Clock, with_checkpoint
+from raysubset.unfinished import PARTIAL, begin_round, forget_round, read_begun
 
 logger = logging.getLogger(__name__)
 Saved = Callable[[], tuple[Files, float]]
@@ -55,6 +58,7 @@ FREE_ON_RESUME = (
     "resources.call_timeout_s",
     "resources.max_failures",
     "resources.keep_checkpoints",
+    "resources.checkpoint_every_s",
 )
 
 
@@ -194,6 +198,16 @@ class Ledger:
         except ValueError:
             return None  # damaged: it is made again from the rounds
 
+    def begun(self, phase: Phase) -> Selection | None:
+        """Return the choice with which a phase was begun before; None where it was not."""
+        return read_begun(self._partial(phase.round), self._link(phase.round))
+
+    def begin(self, phase: Phase, selection: Selection) -> Open:
+        """Write a phase's choice down before it is trained on; return what its trainer keeps by."""
+        number, every_s = phase.round, self.experiment.resources.checkpoint_every_s
+        with self._disk_errors():
+            return begin_round(self._partial(number), selection, phase, self._link(number), every_s)
+
     def append(self, round_: Round, saved: Saved) -> None:
         """Write a round's selection and metrics; `settle` commits it once its state is saved."""
         assert self._pending is None, "a round is settled before the next is appended"
@@ -246,11 +260,9 @@ class Ledger:
         for name in ("selection.parquet", "metrics.json", OBSERVATIONS):
             named[name] = file_hash(folder / name)
         manifest = {
-            "round": number,
+            **self._link(number),
             "files": named,
-            "parent": self._parent,
             "experiment": self.experiment.digest,
-            "data": self.identity["data"],
         }
         with open(self.path / "history.jsonl", "a", encoding="utf-8") as file:
             file.write(history_lines(number, metrics, round_.epochs))
@@ -260,6 +272,7 @@ class Ledger:
         self._parent = file_hash(folder / MANIFEST)
         self._checkpoint = CheckpointRef(path=str(folder / "checkpoint"), files=files)
         self.done = number + 1
+        shutil.rmtree(self._partial(number), ignore_errors=True)
         self._prune()
         self.committed()
 
@@ -270,6 +283,12 @@ class Ledger:
 
     def _folder(self, number: int) -> Path:
         return self.rounds / f"{number:04d}"
+
+    def _partial(self, number: int) -> Path:
+        return self._folder(number) / PARTIAL
+
+    def _link(self, number: int) -> dict[str, Any]:
+        return {"round": number, "parent": self._parent, "data": self.identity["data"]}
 
     def _begin(self, environment: Mapping[str, Any], parts: pa.Table | None) -> None:
         write_json(self.path / "environment.json", dict(environment))
@@ -369,7 +388,9 @@ class Ledger:
         if late or any(line["round"] >= done for line in self.history()):
             (self.path / "result.json").unlink(missing_ok=True)
         for folder in late:
-            shutil.rmtree(folder)
+            forget_round(folder, but_partial=int(folder.name) == done)
+        for number in range(done):  # a crash came between a commit and this
+            shutil.rmtree(self._partial(number), ignore_errors=True)
         lines: list[str] = []
         for number in range(done):
             metrics = json.loads((self._folder(number) / "metrics.json").read_text())

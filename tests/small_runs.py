@@ -30,7 +30,10 @@ SMALL: dict[str, Any] = {
     "selection.batch_size": 32,
 }
 
-BLOCKS: dict[str, Any] = {"selection__glister__picks": "blocks(3)"}
+BLOCKS: dict[str, Any] = {
+    "selection__glister__picks": "blocks(3)",
+    "resources__checkpoint_every_s": 0,  # every epoch that more of its round follow is written
+}
 RUNS: dict[str, dict[str, Any]] = {
     "glister": BLOCKS,
     "warm": {**BLOCKS, "selection__warm_start": 0.5, "resources__keep_checkpoints": 1},

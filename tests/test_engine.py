@@ -213,7 +213,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_by_epoch_and_rate(tmp_path: Pat
     assert f"in epoch {error.epoch} at learning rate {error.lr:.4g}" in message
     assert error.epoch in (0, 1) and error.lr > 1e7
     assert "--training.lr" in message and "--training.clip_norm" in message
-    assert not list((tmp_path / "run").rglob("MANIFEST.json"))
+    assert not list((tmp_path / "run").glob("rounds/*/MANIFEST.json"))
 
 
 @pytest.mark.parametrize("where", ["loss", "last step"])
@@ -223,13 +223,13 @@ def test_rounds_before_a_divergence_stay_whole_and_can_be_resumed(
     """The second round's loss, or only the weights after its last step, are made NaN."""
     ready, folder, fit = prepared(**BLOCKS), tmp_path / "run", LocalTrainer.fit
 
-    def poisoned(trainer: LocalTrainer, selection: Any, phase: Any, weights: Any) -> Any:
+    def poisoned(trainer: LocalTrainer, selection: Any, phase: Any, *how: Any) -> Any:
         if phase.round == 1 and where == "loss":
             trainer.learner.normalize.mean.fill_(np.nan)
         elif phase.round == 1:
             train = trainer.learner.train
             monkeypatch.setattr(trainer.learner, "train", partial(then_spoil, trainer, train))
-        return fit(trainer, selection, phase, weights)
+        return fit(trainer, selection, phase, *how)
 
     mean = ready.problem.normalize.mean.clone()
     with monkeypatch.context() as patch:
@@ -238,15 +238,15 @@ def test_rounds_before_a_divergence_stay_whole_and_can_be_resumed(
             run_local(ready, folder)
     ready.problem.normalize.mean.copy_(mean)
     assert caught.value.epoch in (2, 3) and "the rounds before it are kept" in str(caught.value)
-    assert [p.parent.name for p in folder.rglob("MANIFEST.json")] == ["0000"]
+    assert [p.parent.name for p in folder.glob("rounds/*/MANIFEST.json")] == ["0000"]
     run_local(ready, folder, resume=True)
     assert_same_run(Left(folder), undisturbed("glister"))
 
 
-def then_spoil(trainer: LocalTrainer, train: Any, *args: Any) -> Any:
+def then_spoil(trainer: LocalTrainer, train: Any, *args: Any, **how: Any) -> Any:
     import torch
 
-    traces = train(*args)
+    traces = train(*args, **how)
     with torch.no_grad():
         next(trainer.learner.model.parameters()).fill_(torch.nan)
     return traces

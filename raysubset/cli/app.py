@@ -41,6 +41,11 @@ def main(tokens: Sequence[str] | None = None) -> None:
 
 def call(tokens: Sequence[str]) -> tuple[int, Any]:
     """Return (exit code, what the command returned); errors are sentences, not tracebacks."""
+    return attempt(tokens)[:2]
+
+
+def attempt(tokens: Sequence[str]) -> tuple[int, Any, str]:
+    """Return what `call` does, and the error that was printed ("" for none)."""
     try:
         logs.start()
         value = app(
@@ -55,7 +60,7 @@ def call(tokens: Sequence[str]) -> tuple[int, Any]:
         return _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         return _fail("interrupted.", EXIT_INTERRUPTED)
-    return 0, value
+    return 0, value, ""
 
 
 def _told(error: cyclopts.CycloptsError) -> str:
@@ -69,6 +74,6 @@ def _told(error: cyclopts.CycloptsError) -> str:
     return str(error)
 
 
-def _fail(message: str, code: int) -> tuple[int, None]:
+def _fail(message: str, code: int) -> tuple[int, None, str]:
     print(f"error: {message}", file=sys.stderr)
-    return code, None
+    return code, None, message

@@ -68,18 +68,18 @@ def stoppable(folder: Path) -> Generator[None]:
     """Own SIGTERM and Ctrl-C: end in good order and print how to go on."""
 
     def terminate(*_: object) -> None:
-        raise _Terminated("terminated.")
+        raise Terminated("terminated.")
 
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
-    except (KeyboardInterrupt, _Terminated, Stopped) as error:
+    except (KeyboardInterrupt, Terminated, Stopped) as error:
         command = shlex.join(["raysubset", *sys.argv[1:]])
         if "--run-dir" not in command:
             command += f" --run-dir {shlex.quote(os.path.relpath(folder))}"
         if "--resume" not in command:
             command += " --resume"
-        stopped = _Terminated if isinstance(error, _Terminated) else Stopped
+        stopped = Terminated if isinstance(error, Terminated) else Stopped
         raise stopped(
             "stopped; rounds whose checkpoint was committed are kept. To go on after the last of "
             f"them:\n  {command}"
@@ -88,7 +88,7 @@ def stoppable(folder: Path) -> Generator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-class _Terminated(Stopped):
+class Terminated(Stopped):
     """SIGTERM: a scheduler wants its machine back; the run can be resumed."""
 
     exit_code = EXIT_TERMINATED

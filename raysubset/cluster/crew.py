@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 POLL_S = 0.5
 START_PATIENCE = 4  # times start_timeout_s, for processes whose place is certain
 STOP_S = 15.0
+TICK_S = 0.1
 ABORT_S = 10.0
 
 
@@ -138,6 +139,20 @@ class Crew:
                     f"rank 0 did not write the checkpoint of round {round_} within "
                     f"{self.resources.call_timeout_s:g} s; look at the run folder's disk."
                 )
+
+    def halt(self) -> None:
+        """Let ranks end their order between two batches, and keep the epochs that are finished."""
+        try:
+            ray.get(self.mailbox.stop.remote(), timeout=ABORT_S)
+            end = time.monotonic() + STOP_S
+            while time.monotonic() < end and self._thread.is_alive():
+                told = self.mailbox.collect.remote(self._number, POLL_S)
+                got: Collected = ray.get(told, timeout=ABORT_S)
+                if 0 in got.answered or got.known != self._number:
+                    return
+                time.sleep(TICK_S)
+        except (RayError, GetTimeoutError):
+            logger.warning("the mailbox does not answer; epochs of this round may be lost")
 
     def close(self) -> None:
         """Send the crew home, and end it by force where it does not go."""

@@ -11,7 +11,7 @@ import time
 import uuid
 from typing import Any
 
-from raysubset.cluster.orders import Collected, Failed, Posted
+from raysubset.cluster.orders import Collected, Failed, Posted, Stop
 
 
 class Mailbox:
@@ -40,11 +40,12 @@ class Mailbox:
         if self.posted is None or posted.number != self.posted.number:
             self.answers = {k: v for k, v in self.answers.items() if k[0] >= posted.number}
             self.progress = (0, 0)
+            self.stopping = isinstance(posted.order, Stop)
         self.posted = posted
         self._wake()
 
     async def stop(self) -> None:
-        """Ask ranks to stop between batches."""
+        """Ask ranks to stop between batches; the next order ends that."""
         self.stopping = True
 
     async def controlled_by(self, controller: Any) -> None:

@@ -10,6 +10,7 @@ from raysubset.cluster.blocks import Located
 from raysubset.learn.checkpoint import CheckpointRef
 from raysubset.learn.choosing import Choice
 from raysubset.learn.learner import TrainOrder
+from raysubset.learn.partial import Open
 from raysubset.learn.scoring import RangeOutput
 
 
@@ -41,6 +42,7 @@ class Train:
         validation: the validation part's ranges, each rank's own.
         folder: where rank 0 writes the checkpoint.
         send_weights: whether rank 0 answers with the weights, for scoring actors.
+        begun: where finished epochs are kept, and perhaps are; None: nowhere.
     """
 
     at: At | None
@@ -51,6 +53,7 @@ class Train:
     validation: Sequence[Sequence[Located]]
     folder: str
     send_weights: bool
+    begun: Open | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,9 +15,11 @@ from raysubset.cluster.names import round_stage
 from raysubset.cluster.orders import At, Choose, Count, Score, Train
 from raysubset.cluster.room import Room
 from raysubset.cluster.scorers import Scorers
+from raysubset.errors import Stopped
 from raysubset.learn.choosing import Choice, Chooser, PhaseLike, Progress, choose
 from raysubset.learn.learner import EpochTrace
 from raysubset.learn.local import Fit, checkpoint_folder, train_order
+from raysubset.learn.partial import Open, Partial, traces_of
 from raysubset.learn.scoring import PartName, RowRange, evaluation_of, merge_counts
 from raysubset.learn.weights import Weights, pack
 from raysubset.strategies.selection import Selection
@@ -104,8 +106,14 @@ class RayTrainer:
         self.blocks, self.meter = pool.blocks, Meter()
         self._present: Weights | None = None
 
-    def fit(self, selection: Selection, phase: PhaseLike, weights: Weights | None) -> Fit:
-        """Train one phase from these weights (None: from the start)."""
+    def fit(
+        self,
+        selection: Selection,
+        phase: PhaseLike,
+        weights: Weights | None,
+        begun: Open | None = None,
+    ) -> Fit:
+        """Train one phase from these weights (None: from the start), or what is left of it."""
         start = time.perf_counter()
         work = train_order(selection, phase)
         order = Train(
@@ -117,8 +125,13 @@ class RayTrainer:
             validation=self._shares("validation"),
             folder=str(checkpoint_folder(self.rounds, phase.round)),
             send_weights=self.room.placement == "actors",
+            begun=begun,
         )
-        answers = self.crew.exchange(order, self.progress, "training")
+        try:
+            answers = self.crew.exchange(order, self.progress, "training")
+        except (Stopped, KeyboardInterrupt):
+            self.crew.halt()
+            raise
         counts = merge_counts([count for answer in answers for count in answer["counts"]])
         metrics: dict[str, Any] = {f"validation_{k}": v for k, v in counts.items()}
         for stage in ("training", "evaluation"):
@@ -126,10 +139,12 @@ class RayTrainer:
         metrics["seconds_fit_wall"] = time.perf_counter() - start
         metrics |= by_kind(self._memory(answers))
         per_rank = zip(*(answer["traces"] for answer in answers), strict=True)
+        kept: Partial | None = answers[0]["kept"]
+        before = [] if kept is None else traces_of(kept)
         self._present = Weights(round=phase.round, flat=answers[0]["weights"])
         return Fit(
             weights=self._present,
-            traces=[EpochTrace.union(list(traces)) for traces in per_rank],
+            traces=before + [EpochTrace.union(list(traces)) for traces in per_rank],
             metrics=metrics,
             saved=lambda: self.crew.saved(self.run, phase.round),
         )

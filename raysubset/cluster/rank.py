@@ -22,6 +22,7 @@ import torch
 from torch.distributed import distributed_c10d
 
 from raysubset.cluster.blocks import Located, Reader, fetched
+from raysubset.cluster.keeping import Together, agreed
 from raysubset.cluster.memory import Meter
 from raysubset.cluster.names import run_id
 from raysubset.cluster.orders import (
@@ -40,7 +41,8 @@ from raysubset.cluster.sums import distributed, share_buffers
 from raysubset.errors import RaySubsetError, Stopped
 from raysubset.learn.checkpoint import write_checkpoint
 from raysubset.learn.choosing import choose
-from raysubset.learn.learner import GoOn, Learner
+from raysubset.learn.learner import EpochTrace, GoOn, Learner
+from raysubset.learn.partial import Partial
 from raysubset.learn.scoring import RangeCounts, RangeOutput, Scorer
 from raysubset.learn.weights import pack
 from raysubset.logs import fields, reshape
@@ -125,7 +127,7 @@ class Rank:
 
     def answer(self, posted: Posted) -> None:
         """Do an order and answer it."""
-        self._number, self._last = posted.number, None
+        self._number, self._last, self._tick = posted.number, None, None
         with fields(rank=self.rank, **_place_of(posted.order)):
             start = time.perf_counter()
             self._answered = posted.number, self._do(posted.order)
@@ -155,12 +157,15 @@ class Rank:
         self._writer.shutdown()
 
     def _train(self, order: Train) -> Any:
-        if not self._stand_at(order.at):
+        kept = agreed(order.begun, self.world)
+        if kept is not None:
+            self.learner.load(kept.checkpoint)
+        elif not self._stand_at(order.at):
             return Lost(at=order.at) if order.at else None
         self.at = None
         self._hold(order)
-        start = time.perf_counter()
-        traces = self.learner.train(order.work, self._go_on_together)
+        start = time.perf_counter() - (kept.seconds if kept else 0.0)
+        traces = self._epochs(order, kept)
         share_buffers(self.learner.model)
         trained = time.perf_counter()
         self.at = (order.run, order.round)
@@ -170,6 +175,7 @@ class Rank:
         if self.rank == 0:
             self._save(order)
         return {
+            "kept": kept,
             "traces": traces,
             "counts": counts,
             "seconds_training": trained - start,
@@ -187,6 +193,28 @@ class Rank:
         # A stop is heeded at the first batch, with the other ranks.
         self.learner.hold(fetched(order.rows, lambda: self._told_to_stop(0, visits)))
         self._rows = order.rows
+
+    def _epochs(self, order: Train, kept: Partial | None) -> list[EpochTrace]:
+        """Train the epochs that are not kept; keep those that are finished, a stop's included."""
+        together = Together(
+            order.begun,
+            kept,
+            lambda: self.learner.snapshot(-1),
+            self._writer,
+            rank=self.rank,
+            world=self.world,
+            device=self.learner.device,
+        )
+        try:
+            return self.learner.train(
+                order.work,
+                self._go_on_together,
+                done=kept.epochs if kept else 0,
+                epoch_done=together.epoch_done,
+            )
+        except Stopped:
+            together.stop()
+            raise
 
     def _score(self, order: Score) -> Any:
         if not self._stand_at(order.at):

@@ -36,7 +36,9 @@ def bytes_needed(
         kept = -(-kept * runs // len(trials))
     resources = first.experiment.resources
     checkpoint = 4 * _STATES * first.num_parameters
-    return kept + checkpoint * (resources.keep_checkpoints + 1) * min(at_once, len(trials))
+    # Beside those that are kept: one that is being written, and the epochs kept of its round.
+    held = resources.keep_checkpoints + 2
+    return kept + checkpoint * held * min(at_once, len(trials))
 
 
 def check_disk(folder: Path, needed: int) -> None:

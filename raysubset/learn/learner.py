@@ -160,8 +160,21 @@ class Learner:
         self.rows = Rows([], torch.device("cpu"))  # what was held goes before the new comes
         self.rows = Rows(blocks, self.device)
 
-    def train(self, order: TrainOrder, go_on: GoOn) -> list[EpochTrace]:
+    def train(
+        self,
+        order: TrainOrder,
+        go_on: GoOn,
+        *,
+        done: int = 0,
+        epoch_done: Callable[[EpochTrace], object] | None = None,
+    ) -> list[EpochTrace]:
         """Train the order's epochs and return what this process saw of each.
+
+        Args:
+            order: what to train on.
+            go_on: called before each batch.
+            done: epochs of the order that the present state has behind it; they are not repeated.
+            epoch_done: called after each epoch but the last, when the state is whole.
 
         Raises:
             DataError: an id that is not among the rows held.
@@ -173,8 +186,12 @@ class Learner:
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices), tuned(recipe, self.device), explained(recipe):
             for index, epoch in enumerate(order.epochs):
+                if index < done:
+                    continue
                 position_K = position_EK[index % len(position_EK)]
                 traces.append(self._epoch(order, index, epoch, position_K, go_on))
+                if epoch_done is not None and index + 1 < len(order.epochs):
+                    epoch_done(traces[-1])
         return traces
 
     def _epoch(

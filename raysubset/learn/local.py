@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from raysubset.errors import Stopped
 from raysubset.learn.checkpoint import Files, Snapshot, write_checkpoint
 from raysubset.learn.choosing import Choice, Chooser, PhaseLike, Progress, choose
 from raysubset.learn.learner import EpochTrace, Learner, TrainOrder
+from raysubset.learn.partial import Keeper, Open, Partial, partial_of, traces_of
 from raysubset.learn.problem import Problem
 from raysubset.learn.scoring import (
     PartName,
@@ -87,14 +89,21 @@ class LocalTrainer:
         self.evaluator = Scorer(learner.problem, learner.device, learner).warm()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
 
-    def fit(self, selection: Selection, phase: PhaseLike, weights: Weights | None) -> Fit:
-        """Train one phase from these weights (None: from the start)."""
-        self._continue_from(weights)
-        start = perf_counter()
-        traces = self.learner.train(
-            train_order(selection, phase),
-            lambda done, of: self.progress("training", done, of),
-        )
+    def fit(
+        self,
+        selection: Selection,
+        phase: PhaseLike,
+        weights: Weights | None,
+        begun: Open | None = None,
+    ) -> Fit:
+        """Train one phase from these weights (None: from the start), or what is left of it."""
+        kept = partial_of(begun)
+        if kept is None:
+            self._continue_from(weights)
+        else:
+            self.learner.load(kept.checkpoint)
+        start = perf_counter() - (kept.seconds if kept else 0.0)
+        traces = self._train(train_order(selection, phase), begun, kept)
         trained = perf_counter()
         self.learner.round = phase.round
         metrics = {
@@ -106,6 +115,35 @@ class LocalTrainer:
         weights = Weights(round=phase.round, tensors=self.learner.weights())
         metrics["seconds_fit_wall"] = perf_counter() - start
         return Fit(weights=weights, traces=traces, metrics=metrics, saved=saved.result)
+
+    def _train(
+        self, order: TrainOrder, begun: Open | None, kept: Partial | None
+    ) -> list[EpochTrace]:
+        before, unheld = traces_of(kept) if kept else [], list[EpochTrace]()
+        keeper = begun and Keeper(
+            open=begun,
+            before=kept,
+            snapshot=lambda: self.learner.snapshot(-1),
+            writer=self._writer,
+        )
+
+        def epoch_done(trace: EpochTrace) -> None:
+            unheld.append(trace)
+            if keeper and keeper.due():
+                keeper.hold(unheld)
+                unheld.clear()
+
+        try:
+            return before + self.learner.train(
+                order,
+                lambda done, of: self.progress("training", done, of),
+                done=len(before),
+                epoch_done=epoch_done,
+            )
+        except (Stopped, KeyboardInterrupt):
+            if keeper:
+                keeper.stop()
+            raise
 
     def evaluate(self, part: PartName, weights: Weights | None = None) -> dict[str, Any]:
         """Return `evaluation_of` a part at these weights (None: the present)."""

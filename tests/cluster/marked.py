@@ -2,8 +2,8 @@
 
 A mark is a file of the folder in RAYSUBSET_TEST_MARKS: WHO-WHEN-WHAT, where WHO is rank0, rank1,
 ... or scorer (a process outside DDP; the tests' own obeys nothing), WHEN is training or scoring
-(evaluation included), and WHAT is below. Its content is how many batches to let pass. All but slow
-happen once.
+(evaluation included), and WHAT is below. Its content is how many batches to let pass; of slow, how
+many seconds a batch takes. All but slow happen once.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class _Marked(nn.Module):
 
 def _obey(folder: Path, when: str, hidden: Tensor) -> Tensor:
     who = f"rank{distributed.get_rank()}" if distributed.is_initialized() else "scorer"
-    if (folder / f"{who}-{when}-slow").exists():
-        time.sleep(SLOW_S)
+    if (slow := folder / f"{who}-{when}-slow").exists():
+        time.sleep(float(slow.read_text() or 0) or SLOW_S)
     if _due(folder / f"{who}-{when}-kill"):
         os.kill(os.getpid(), signal.SIGKILL)
     if _due(folder / f"{who}-{when}-raise"):

@@ -163,6 +163,8 @@ def test_the_job_goes_on_by_itself_when_it_is_submitted_again(
         told[0]
         == told[1]
         == {
+            "outcome": "done",
+            "exit_code": 0,
             "run_dir": str(no_ray / "f"),
             "answer": str(no_ray / "f" / "frontier.json"),
             "trials": 9,
