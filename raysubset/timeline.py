@@ -105,12 +105,14 @@ def spans_of(
     start, stop = (clock.at(moment) for moment in fit)
     selecting = float(metrics.get("seconds_handover") or 0.0)
     around_fit = min(selecting, max(0.0, stop - start - training - evaluation))
+    # A round that was resumed tells of seconds that another process spent: drawn is this one's.
+    scored, given = begin + scoring, begin + scoring + selecting - around_fit
     spans = [
-        ("scoring", begin, begin + scoring),
-        ("handover", begin + scoring, begin + scoring + selecting - around_fit),
-        ("greedy", end - greedy, end),
+        ("scoring", begin, min(end, scored)),
+        ("handover", min(end, scored), min(end, given)),
+        ("greedy", max(begin, end - greedy), end),
         ("handover", start, start + around_fit),
-        ("training", stop - evaluation - training, stop - evaluation),
+        ("training", max(start, stop - evaluation - training), stop - evaluation),
         ("evaluation", stop - evaluation, stop),
     ]
     return {"since": clock.since_s, "spans": [[s, a, b] for s, a, b in spans if b > a]}
