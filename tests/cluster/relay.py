@@ -302,8 +302,14 @@ class Relay:
             return self.posts[-1]
 
         remote = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=made))
+        here = SimpleNamespace(get_node_id=lambda: "node", get_actor_id=lambda: "actor")
         fake = SimpleNamespace(
-            get=get, wait=wait, kill=lambda _: None, remote=lambda _: remote, train=_train()
+            get=get,
+            wait=wait,
+            kill=lambda _: None,
+            remote=lambda _: remote,
+            train=_train(),
+            get_runtime_context=lambda: here,
         )
         for module in (crew_module, rank_module):
             self.patch.setattr(module, "ray", fake)
