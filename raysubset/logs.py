@@ -80,10 +80,12 @@ def start() -> None:
     logger.propagate = False  # the root logger may be Ray's, which would say it again
 
 
-def reshape() -> None:
-    """Give the lines of a Ray process this shape, where the application asked Ray for JSON."""
+def reshape(*, every: bool = False) -> None:
+    """Give the lines of a Ray process this shape, where they are Ray's JSON, or `every` line."""
     for handler in logging.getLogger().handlers:
-        if type(handler.formatter).__name__ == "JSONFormatter":
+        # Ray Train's handler keeps its formatter for the file that it opens later.
+        formatter = handler.formatter or getattr(handler, "_formatter", None)
+        if every or type(formatter).__name__ == "JSONFormatter":
             handler.setFormatter(JsonLines())
 
 

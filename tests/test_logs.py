@@ -92,6 +92,32 @@ def test_fields_hold_while_they_hold_and_a_record_knows_better():
     assert "run" not in json.loads(formatter.format(record))
 
 
+class JSONFormatter(logging.Formatter):
+    """Called as Ray's is."""
+
+
+class Late(logging.Handler):
+    """Keeps its formatter as Ray Train's handler does: for a file that it opens later."""
+
+    def setFormatter(self, fmt: logging.Formatter | None) -> None:
+        self._formatter = fmt
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_a_ray_processs_json_takes_this_shape_and_a_persons_text_stays(
+    monkeypatch: pytest.MonkeyPatch, every: bool
+):
+    ours, late, text = logging.StreamHandler(), Late(), logging.StreamHandler()
+    ours.setFormatter(JSONFormatter())
+    late.setFormatter(JSONFormatter())
+    text.setFormatter(logging.Formatter())
+    monkeypatch.setattr(logging.getLogger(), "handlers", [ours, late, text])
+    logs.reshape(every=every)
+    assert isinstance(ours.formatter, logs.JsonLines)
+    assert isinstance(late._formatter, logs.JsonLines)
+    assert isinstance(text.formatter, logs.JsonLines) is every
+
+
 def test_an_error_and_a_value_that_is_no_json_still_make_one_line():
     try:
         raise ValueError("no")

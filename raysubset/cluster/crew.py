@@ -17,6 +17,7 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
+from raysubset import logs
 from raysubset.cluster.group import beside_the_driver, cause_of, make_trainer, wait_for_room
 from raysubset.cluster.mailbox import Mailbox
 from raysubset.cluster.orders import Collected, Failed, Lost, Order, Posted, Stop, Train
@@ -87,7 +88,7 @@ class Crew:
             )
             .remote(room.workers, run)
         )
-        config = {"problem": [problem_ref], "mailbox": self.mailbox}
+        config = {"problem": [problem_ref], "mailbox": self.mailbox, "json": logs.wanted()}
         trainer = make_trainer(config, room, resources, storage, run)
         self._thread = threading.Thread(target=self._fit, args=(trainer,), name="crew", daemon=True)
         self._thread.start()

@@ -58,13 +58,14 @@ def serve(config: dict[str, Any]) -> None:
     """Serve orders until `Stop`; this is the train loop of the one long TorchTrainer.fit()."""
     context = ray.train.get_context()
     rank = context.get_world_rank()
-    reshape()
+    # Ray Train gives its workers a root logger of its own, whatever the application asked for.
+    reshape(every=config["json"])
     mailbox = config["mailbox"]
     # All ranks of one start of the group share a name: a dead group's answers never mix in.
     attempt = ray.train.collective.broadcast_from_rank_zero(uuid.uuid4().hex)
     problem = ray.get(config["problem"][0])
     member = Rank(problem, rank, context.get_world_size(), mailbox, attempt)
-    birth = member.report()
+    birth, here = member.report(), ray.get_runtime_context()
     while True:
         now, posted = _get(mailbox.next.remote(rank, member.done, POLL_S))
         if now != birth:
@@ -74,7 +75,8 @@ def serve(config: dict[str, Any]) -> None:
         if isinstance(posted.order, Stop):
             member.close()
             return
-        member.answer(posted)
+        with fields(node_id=here.get_node_id(), actor_id=here.get_actor_id()):
+            member.answer(posted)
 
 
 class Rank:

@@ -186,7 +186,7 @@ class Learner:
     def load(self, ref: CheckpointRef) -> None:
         self.state = self.problem.files[ref.path]
 
-    def train(self, order: TrainOrder, go_on: GoOn) -> list[Any]:
+    def train(self, order: TrainOrder, go_on: GoOn, **_: object) -> list[Any]:
         for visit in range(3):
             go_on(visit, 3)
             self.state = digest(self.state, order.ids_EK.tolist(), visit)
@@ -302,8 +302,14 @@ class Relay:
             return self.posts[-1]
 
         remote = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=made))
+        here = SimpleNamespace(get_node_id=lambda: "node", get_actor_id=lambda: "actor")
         fake = SimpleNamespace(
-            get=get, wait=wait, kill=lambda _: None, remote=lambda _: remote, train=_train()
+            get=get,
+            wait=wait,
+            kill=lambda _: None,
+            remote=lambda _: remote,
+            train=_train(),
+            get_runtime_context=lambda: here,
         )
         for module in (crew_module, rank_module):
             self.patch.setattr(module, "ray", fake)
