@@ -186,7 +186,7 @@ class Learner:
     def load(self, ref: CheckpointRef) -> None:
         self.state = self.problem.files[ref.path]
 
-    def train(self, order: TrainOrder, go_on: GoOn) -> list[Any]:
+    def train(self, order: TrainOrder, go_on: GoOn, **_: object) -> list[Any]:
         for visit in range(3):
             go_on(visit, 3)
             self.state = digest(self.state, order.ids_EK.tolist(), visit)
