@@ -121,8 +121,7 @@ class Ledger:
             try:
                 ledger.rounds.mkdir(parents=True, exist_ok=True)
                 ledger._lock = take_lock(ledger.path, "run folder", ledger.name)
-                staging.own(ledger.path)
-                staging.fetch(ledger.path)
+                staging.take(ledger.path)
                 # Asked under the lock: another process may have used the folder meanwhile.
                 if (ledger.path / EXPERIMENT).is_file():
                     ledger._check_same(resume)
@@ -241,8 +240,7 @@ class Ledger:
     def close(self) -> None:
         """Let go of the folder."""
         try:
-            staging.keep_readable(self.path)
-            staging.disown(self.path)
+            staging.leave(self.path)
         finally:
             if self._lock is not None:
                 self._lock.close()
@@ -290,8 +288,7 @@ class Ledger:
         for number in range(self.done - self.experiment.resources.keep_checkpoints):
             shutil.rmtree(self._folder(number) / "checkpoint", ignore_errors=True)
             (self._folder(number) / OBSERVATIONS).unlink(missing_ok=True)
-            staging.drop(self._folder(number) / "checkpoint")
-            staging.drop(self._folder(number) / OBSERVATIONS)
+            staging.drop(self._folder(number) / "checkpoint", self._folder(number) / OBSERVATIONS)
 
     def _folder(self, number: int) -> Path:
         return self.rounds / f"{number:04d}"

@@ -149,8 +149,7 @@ def open_folder(sweep: Sweep, *, resume: bool) -> Generator[None]:
         try:
             yield
         finally:
-            staging.keep_readable(sweep.folder)
-            staging.disown(sweep.folder)
+            staging.leave(sweep.folder)
 
 
 def _take_up(sweep: Sweep, resume: bool) -> IO[str]:
@@ -163,7 +162,7 @@ def _take_up(sweep: Sweep, resume: bool) -> IO[str]:
         )
     folder.mkdir(parents=True, exist_ok=True)
     lock = take_lock(folder, "frontier folder", shown(folder))
-    staging.own(folder)
+    staging.take(folder)
     values = {
         "experiment": sweep.base.model_dump(mode="json"),
         "frontier": sweep.settings.model_dump(mode="json"),

@@ -240,20 +240,23 @@ def fetch_files(paths: Iterable[Path]) -> None:
         staging.fetch_files(paths)
 
 
-def drop(path: Path) -> None:
-    """Delete a file, or all below a folder, in the store."""
-    if (staging := staging_of(path)) is not None:
-        staging.drop(path)
+def drop(*paths: Path) -> None:
+    """Delete files, or all below folders, in the store."""
+    for path in paths:
+        if (staging := staging_of(path)) is not None:
+            staging.drop(path)
 
 
-def own(path: Path) -> None:
-    """Become the one writer of a staged folder."""
+def take(path: Path) -> None:
+    """Become the one writer of a staged folder, and see what the one before left."""
     if (staging := staging_of(path)) is not None:
         staging.own(path)
+        staging.fetch(path)
 
 
-def disown(path: Path) -> None:
-    """Leave a staged folder to whoever comes next."""
+def leave(path: Path) -> None:
+    """Leave a staged folder to whoever comes next, with what readers look at."""
+    keep_readable(path)
     if (staging := staging_of(path)) is not None:
         staging.disown(path)
 
