@@ -21,6 +21,7 @@ from raysubset.cli.app import attempt
 from raysubset.cli.looking_on import EXIT_INTERRUPTED, EXIT_TERMINATED, Terminated
 from raysubset.errors import RaySubsetError
 from raysubset.files import finite
+from raysubset.storage import holds
 
 OUTCOMES = {0: "done", 2: "bad input", EXIT_INTERRUPTED: "stopped", EXIT_TERMINATED: "stopped"}
 Facts = Callable[[Any], Mapping[str, Any]]
@@ -111,11 +112,6 @@ def _terminable() -> Generator[None]:
 def lasting(place: str) -> bool:
     """Return whether a place outlives the job: an absolute path or a URI."""
     return "://" in place or os.path.isabs(place)
-
-
-def holds(place: str, name: str) -> bool:
-    """Return whether a run folder holds a file, here the one that says that it is used."""
-    return os.path.isfile(os.path.join(place, name))
 
 
 def value_of(option: str, words: list[str]) -> str:

@@ -9,6 +9,7 @@ again runs only what is missing: --resume is added where the folder holds a fron
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from typing import Any
 
 from jobs.job import run_job
@@ -19,9 +20,8 @@ def main(tokens: list[str]) -> int:
     return run_job(["frontier", *tokens], _facts, mark="frontier.yaml")
 
 
-def _facts(sweep: Any) -> dict[str, Any]:
-    answer = sweep.folder / "frontier.json"
-    return {"run_dir": str(sweep.folder), "answer": str(answer), "trials": len(sweep.rows())}
+def _facts(answered: Any) -> dict[str, Any]:
+    return asdict(answered)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from raysubset.chain import MANIFEST
 from raysubset.errors import ConfigError, RunFolderError
 from raysubset.records import read_history, read_table, write_table
 from raysubset.schedule import PROXY
+from raysubset.storage.staging import shown
 
 Format = Literal["txt", "csv", "json", "parquet"]
 
@@ -102,13 +103,13 @@ def export(
     number = done[-1] if round_ is None and done else round_
     if number not in done:
         known = f"0 to {done[-1]}" if done else "none yet"
-        raise ConfigError(f"round {number} is not in {path}; finished rounds: {known}.")
+        raise ConfigError(f"round {number} is not in {shown(path)}; finished rounds: {known}.")
     table = _with_keys(path, read_table(path / "rounds" / f"{number:04d}" / "selection.parquet"))
     target = Path(output) if output else path / f"ids-round-{number:04d}.{format_}"
     try:
         _WRITERS[format_](target, table)
     except OSError as error:
-        raise RunFolderError(f"{target} cannot be written ({error.strerror}).") from None
+        raise RunFolderError(f"{shown(target)} cannot be written ({error.strerror}).") from None
     return target
 
 
@@ -128,7 +129,7 @@ def require_run(run: str | Path) -> Path:
     if not (path / "experiment.yaml").is_file():
         inner = sorted(p.parent.name for p in path.glob("*/experiment.yaml"))
         hint = f"; it holds runs: {', '.join(inner)}" if inner else ""
-        raise RunFolderError(f"{path} holds no run (no experiment.yaml){hint}.")
+        raise RunFolderError(f"{shown(path)} holds no run (no experiment.yaml){hint}.")
     return path
 
 

@@ -34,8 +34,13 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file atomically; NaN becomes null, because JSON has none."""
+    write_text(path, json_bytes(value).decode())
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return a value as the bytes of a JSON file; NaN becomes null, because JSON has none."""
     text = json.dumps(finite(value), indent=1, sort_keys=True, allow_nan=False)
-    write_text(path, text + "\n")
+    return (text + "\n").encode()
 
 
 def finite(value: Any) -> Any:
@@ -57,12 +62,13 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def take_lock(folder: Path, what: str) -> IO[str]:
+def take_lock(folder: Path, what: str, shown: object = None) -> IO[str]:
     """Return the open lock of a folder; whoever holds it alone writes there, until it is closed.
 
     Args:
         folder: where .lock lies.
         what: how an error calls the folder.
+        shown: what an error names instead of the folder.
 
     Raises:
         RunFolderError: another process holds it.
@@ -75,7 +81,8 @@ def take_lock(folder: Path, what: str) -> IO[str]:
         owner = lock.read().strip() or "another process"
         lock.close()
         raise RunFolderError(
-            f"{what} {folder} is in use by {owner}; wait for it, or choose another --run-dir."
+            f"{what} {shown or folder} is in use by {owner}; wait for it, or choose another "
+            "--run-dir."
         ) from None
     lock.truncate(0)
     lock.write(f"process {os.getpid()} on {os.uname().nodename}")

@@ -6,7 +6,8 @@
     RUN/rounds/0007/partial/  while the round is trained: see `unfinished` and `learn.partial`
 
 A round is done when its manifest is there. A manifest holds the SHA-256 of every file of its
-round and of the manifest before it: a chain.
+round and of the manifest before it: a chain. Where the folder stands in for a URI, each file is
+uploaded too, the manifest last: a killed driver costs at most the round in progress.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import pyarrow as pa
 from raysubset.chain import MANIFEST, OBSERVATIONS, committed_chain, damaged_file
 from raysubset.core.observations import Observations
 from raysubset.errors import RunFolderError
-from raysubset.experiment import Experiment, read_yaml
+from raysubset.experiment import Experiment
 from raysubset.files import nearest_folder, take_lock, write_json, write_text
 from raysubset.learn.checkpoint import CheckpointRef, Files, file_hash
 from raysubset.learn.partial import Open
@@ -42,7 +43,9 @@ from raysubset.records import (
     write_selection,
     write_table,
 )
+from raysubset.same_run import config_differences, data_differences
 from raysubset.schedule import Phase
+from raysubset.storage import staging
 from raysubset.strategies.selection import Selection
 from raysubset.timeline import KEY, Clock, with_checkpoint
 from raysubset.unfinished import PARTIAL, begin_round, forget_round, read_begun
@@ -50,16 +53,6 @@ from raysubset.unfinished import PARTIAL, begin_round, forget_round, read_begun
 logger = logging.getLogger(__name__)
 Saved = Callable[[], tuple[Files, float]]
 EXPERIMENT = "experiment.yaml"
-# Options that change where a run runs, not what it gives: a resumed run may differ in them.
-FREE_ON_RESUME = (
-    "resources.scorers",
-    "resources.placement",
-    "resources.start_timeout_s",
-    "resources.call_timeout_s",
-    "resources.max_failures",
-    "resources.keep_checkpoints",
-    "resources.checkpoint_every_s",
-)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,7 +80,7 @@ class Ledger:
     def __init__(self, path: Path, experiment: Experiment, identity: Mapping[str, Any]) -> None:
         """Use `Ledger.open`."""
         self.path, self.experiment, self.identity = path, experiment, dict(identity)
-        self.rounds = path / "rounds"
+        self.name, self.rounds = staging.shown(path), path / "rounds"
         self.done = 0
         self.clock = Clock.start()
         self.committed: Callable[[], object] = lambda: None  # called after each committed round
@@ -127,7 +120,8 @@ class Ledger:
             undo.callback(ledger.close)
             try:
                 ledger.rounds.mkdir(parents=True, exist_ok=True)
-                ledger._lock = take_lock(ledger.path, "run folder")
+                ledger._lock = take_lock(ledger.path, "run folder", ledger.name)
+                staging.take(ledger.path)
                 # Asked under the lock: another process may have used the folder meanwhile.
                 if (ledger.path / EXPERIMENT).is_file():
                     ledger._check_same(resume)
@@ -157,13 +151,13 @@ class Ledger:
             yield
         except OSError as error:
             raise RunFolderError(
-                f"run folder {self.path} can no longer be written ({error.strerror}); finished "
+                f"run folder {self.name} can no longer be written ({error.strerror}); finished "
                 "rounds are kept. Make room, then run the same command with --resume."
             ) from error
 
     def _unwritable(self, error: OSError) -> RunFolderError:
         return RunFolderError(
-            f"run folder {self.path} cannot be written ({error.strerror}); "
+            f"run folder {self.name} cannot be written ({error.strerror}); "
             "choose another with --run-dir."
         )
 
@@ -226,6 +220,7 @@ class Ledger:
         start = perf_counter()
         with self._disk_errors():
             files, write_s = saved()
+            self._upload(round_.phase.round, files)
             metrics = dict(round_.metrics)
             metrics["seconds_checkpoint_write"] = write_s
             end = perf_counter()
@@ -240,16 +235,26 @@ class Ledger:
         """Record what the run gave."""
         with self._disk_errors():
             write_json(self.path / "result.json", dict(result))
+            staging.keep(self.path / "result.json")
 
     def close(self) -> None:
         """Let go of the folder."""
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        try:
+            staging.leave(self.path)
+        finally:
+            if self._lock is not None:
+                self._lock.close()
+                self._lock = None
 
     def history(self) -> list[dict[str, Any]]:
         """Return the lines of history.jsonl."""
         return read_history(self.path)
+
+    def _upload(self, number: int, files: Files) -> None:
+        """Upload what only a manifest makes valid: before the wait is measured, and before it."""
+        folder = self._folder(number)
+        for name in (*(f"checkpoint/{n}" for n in files), "selection.parquet", OBSERVATIONS):
+            staging.keep(folder / name)
 
     def _commit(self, round_: Round, metrics: dict[str, Any], files: Files) -> None:
         number = round_.phase.round
@@ -269,17 +274,21 @@ class Ledger:
             file.flush()
             os.fsync(file.fileno())
         write_json(folder / MANIFEST, manifest)
+        for path in (folder / "metrics.json", self.path / "history.jsonl", folder / MANIFEST):
+            staging.keep(path)
         self._parent = file_hash(folder / MANIFEST)
         self._checkpoint = CheckpointRef(path=str(folder / "checkpoint"), files=files)
         self.done = number + 1
         shutil.rmtree(self._partial(number), ignore_errors=True)
         self._prune()
+        staging.keep_readable(self.path)
         self.committed()
 
     def _prune(self) -> None:
         for number in range(self.done - self.experiment.resources.keep_checkpoints):
             shutil.rmtree(self._folder(number) / "checkpoint", ignore_errors=True)
             (self._folder(number) / OBSERVATIONS).unlink(missing_ok=True)
+            staging.drop(self._folder(number) / "checkpoint", self._folder(number) / OBSERVATIONS)
 
     def _folder(self, number: int) -> Path:
         return self.rounds / f"{number:04d}"
@@ -297,6 +306,8 @@ class Ledger:
             write_table(self.path / "parts.parquet", parts)
         # Last: a folder is used once it holds this, and a crash before it left nothing to keep.
         write_text(self.path / EXPERIMENT, self.experiment.to_yaml())
+        for name in ("environment.json", "fingerprint.json", "parts.parquet", EXPERIMENT):
+            staging.keep(self.path / name)
 
     def _refuse_foreign(self) -> None:
         """Refuse a folder of something else; what `_begin` left before a crash is ours."""
@@ -305,49 +316,36 @@ class Ledger:
         try:
             # Hidden entries (a lock, a temporary file, Ray's own state) are no run.
             visible = {p.name for p in self.path.iterdir() if not p.name.startswith(".")}
-            if self.rounds.is_dir() and not any(self.rounds.iterdir()):
+            # Made first, and empty until the experiment is there; a store has no empty folders.
+            begun = self.rounds.is_dir() or staging.staging_of(self.path) is not None
+            if begun and not any(self.rounds.glob("*")):
                 visible -= {"environment.json", "fingerprint.json", "parts.parquet", "rounds"}
         except OSError as error:
             raise RunFolderError(
-                f"run folder {self.path} cannot be read ({error.strerror}); choose another with "
+                f"run folder {self.name} cannot be read ({error.strerror}); choose another with "
                 "--run-dir."
             ) from None
         if visible:
             raise RunFolderError(
-                f"{self.path} is not empty and holds no run; choose another --run-dir."
+                f"{self.name} is not empty and holds no run; choose another --run-dir."
             )
 
     def _check_same(self, resume: bool) -> None:
-        differences = [*self._config_differences(), *self._data_differences()]
+        differences = [
+            *config_differences(self.path / EXPERIMENT, self.experiment),
+            *data_differences(self.path / "fingerprint.json", self.identity),
+        ]
         shown = "".join(f"\n  {line}" for line in differences)
         if not resume:
             raise RunFolderError(
-                f"run folder {self.path} is used; add --resume to continue it, or choose another "
+                f"run folder {self.name} is used; add --resume to continue it, or choose another "
                 "--run-dir." + (f" It differs from this run:{shown}" if shown else "")
             )
         if differences:
             raise RunFolderError(
-                f"run folder {self.path} belongs to another run, so it cannot be resumed:{shown}\n"
+                f"run folder {self.name} belongs to another run, so it cannot be resumed:{shown}\n"
                 "Give the same options and data, or another --run-dir."
             )
-
-    def _config_differences(self) -> list[str]:
-        stored = Experiment.of(read_yaml(self.path / EXPERIMENT))
-        lines = stored.differences(self.experiment)
-        return [line for line in lines if not line.startswith(FREE_ON_RESUME)]
-
-    def _data_differences(self) -> list[str]:
-        path = self.path / "fingerprint.json"
-        try:
-            stored = json.loads(path.read_text()) if path.is_file() else {}
-        except ValueError:
-            raise RunFolderError(
-                f"{path} is damaged (not JSON), so this run cannot be resumed; choose another "
-                "--run-dir."
-            ) from None
-        mine = json.loads(json.dumps(self.identity))
-        keys = [k for k in {**stored, **mine} if stored.get(k) != mine.get(k)]
-        return [f"data {key}: {stored.get(key)} -> {mine.get(key)}" for key in sorted(keys)]
 
     def _recover(self) -> None:
         """Find the last committed round whose chain and checkpoint are whole."""
@@ -356,6 +354,7 @@ class Ledger:
             digest, manifest = chain[-1]
             number = manifest["round"]
             folder = self._folder(number)
+            staging.fetch_files(folder / name for name in manifest["files"])
             damaged = damaged_file(folder, manifest["files"])
             if not damaged:
                 files = {
@@ -378,8 +377,8 @@ class Ledger:
             kept = {n: manifest["files"][n] for n in ("selection.parquet", "metrics.json")}
             if damaged := damaged_file(folder, kept):
                 raise RunFolderError(
-                    f"{folder / damaged} is missing or not what its manifest recorded; put it "
-                    "back, or start a new run with another --run-dir."
+                    f"{staging.shown(folder / damaged)} is missing or not what its manifest "
+                    "recorded; put it back, or start a new run with another --run-dir."
                 )
 
     def _forget_after(self, done: int) -> None:
@@ -387,8 +386,10 @@ class Ledger:
         late = [p for p in self.rounds.iterdir() if p.name.isdigit() and int(p.name) >= done]
         if late or any(line["round"] >= done for line in self.history()):
             (self.path / "result.json").unlink(missing_ok=True)
+            staging.drop(self.path / "result.json")
         for folder in late:
             forget_round(folder, but_partial=int(folder.name) == done)
+            staging.drop(folder)
         for number in range(done):  # a crash came between a commit and this
             shutil.rmtree(self._partial(number), ignore_errors=True)
         lines: list[str] = []
@@ -396,3 +397,4 @@ class Ledger:
             metrics = json.loads((self._folder(number) / "metrics.json").read_text())
             lines.append(history_lines(number, metrics, metrics.pop("trace", [])))
         write_text(self.path / "history.jsonl", "".join(lines))
+        staging.keep(self.path / "history.jsonl")

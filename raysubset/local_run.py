@@ -13,6 +13,7 @@ from raysubset.learn.local import local_ports
 from raysubset.learn.numerics import settled
 from raysubset.learn.problem import torch_threads
 from raysubset.preparation import Prepared, tracked_ledger
+from raysubset.storage.staging import staged
 
 
 def run_local(
@@ -25,7 +26,8 @@ def run_local(
     with (
         torch_threads(resources.threads_per_rank),
         settled(prepared.experiment.training),
-        tracked_ledger(prepared, run_dir, resume=resume) as ledger,
+        staged(run_dir) as folder,
+        tracked_ledger(prepared, folder, resume=resume) as ledger,
     ):
         pool, trainer = local_ports(
             prepared.problem,

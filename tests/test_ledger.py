@@ -322,10 +322,10 @@ def test_a_run_that_began_and_ended_meanwhile_is_not_begun_anew(
     """Between the look at an empty folder and the lock, another process may have come and gone."""
     take = ledger_module.take_lock
 
-    def late(path: Path, what: str) -> Any:
+    def late(path: Path, what: str, shown: str) -> Any:
         monkeypatch.setattr(ledger_module, "take_lock", take)
         folder.with_rounds(2, finished=True)
-        return take(path, what)
+        return take(path, what, shown)
 
     monkeypatch.setattr(ledger_module, "take_lock", late)
     with pytest.raises(RunFolderError, match="is used; add --resume"):

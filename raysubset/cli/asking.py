@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from raysubset.cli.app import app
 from raysubset.cli.options import RunFolder
+from raysubset.storage.staging import shown, staged
 
 
 @app.command(name="explain")
@@ -20,7 +21,8 @@ def explain_(
     """Say in which rounds an id was chosen, at which rank and gain."""
     from raysubset.answers import explain
 
-    found = explain(run_folder, id)
+    with staged(run_folder, write=False) as folder:
+        found = explain(folder, id)
     name = f" ({found.key})" if found.key else ""
     print(f"id {found.id}{name}: label {found.label}, part {found.part}")
     if found.dropped:
@@ -57,4 +59,5 @@ def export_(
     """Write the chosen ids of a round, in the order of choice."""
     from raysubset.answers import export
 
-    print(export(run_folder, format, round_=round, output=output))
+    with staged(run_folder, write=False) as folder:
+        print(shown(export(folder, format, round_=round, output=output)))

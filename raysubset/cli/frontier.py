@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,10 +14,11 @@ from rich.console import Console
 
 from raysubset.cli.app import app
 from raysubset.cli.looking_on import screen, stoppable
-from raysubset.cli.options import File, Local, Options, Resume, RunDir, resolve_over
+from raysubset.cli.options import File, Local, Options, Resume, RunDir, resolve_over, worked_in
 from raysubset.errors import ConfigError
 from raysubset.experiment import Experiment
 from raysubset.frontier.settings import settings_of
+from raysubset.storage.staging import shown
 
 if TYPE_CHECKING:
     from raysubset.frontier.sweep import RunTrials, Sweep, Told
@@ -106,8 +108,27 @@ def frontier(
         "early_stop": early_stop,
         "price_per_hour": price_per_hour,
     }
-    asked = _sweep(file, _with_goal(experiment, goal), given, run_dir, resume)
-    return run_frontier(asked, trial_mode, resume=resume, local=local)
+    with worked_in(run_dir) as folder:
+        asked = _sweep(file, _with_goal(experiment, goal), given, folder, resume)
+        done = run_frontier(asked, trial_mode, resume=resume, local=local)
+        # Told now: what stands in for a URI is gone when this ends.
+        answer = shown(done.folder / "frontier.json")
+        return Answered(run_dir=shown(done.folder), answer=answer, trials=len(done.rows()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """What a frontier left, for whoever called the command.
+
+    Attributes:
+        run_dir: its folder or URI.
+        answer: its frontier.json, by path or URI.
+        trials: how many are finished.
+    """
+
+    run_dir: str
+    answer: str
+    trials: int
 
 
 def run_frontier(sweep: Sweep, trial_mode: Mode, *, resume: bool, local: bool) -> Sweep:
@@ -169,7 +190,7 @@ def _sweep(
     file: str | None,
     experiment: Experiment | None,
     given: dict[str, Any],
-    run_dir: str | None,
+    folder: Path | None,
     resume: bool,
 ) -> Sweep:
     """Return the sweep of a file, or of the folder to be resumed, and the options given."""
@@ -178,9 +199,9 @@ def _sweep(
     from raysubset.preparation import new_folder
 
     _refuse_single(experiment)
-    if resume and not run_dir:
+    if resume and folder is None:
         raise ConfigError("--resume needs --run-dir, the folder of the frontier to continue.")
-    stored = read_sweep(str(run_dir)) if resume else None
+    stored = read_sweep(folder) if resume and folder else None
     # A file given with --resume must say what was begun: a difference is shown and refused.
     begun = stored.base.model_dump(mode="json") if stored and file is None else None
     base = resolve_over(SMALL, file, experiment, begun)
@@ -192,7 +213,7 @@ def _sweep(
         own.setdefault("seeds", MOST_SEEDS)
     settings = settings_of({**before, **own})
     name = base.data.path or base.data.format
-    folder = Path(run_dir).absolute() if run_dir else new_folder(Path(name).name, "frontier")
+    folder = folder or new_folder(Path(name).name, "frontier")
     return Sweep(folder=folder, base=with_tuning_part(base, settings), settings=settings)
 
 
@@ -231,7 +252,7 @@ def _report(console: Console, sweep: Sweep, data: Data) -> None:
     from raysubset.frontier.report import report_sweep
     from raysubset.report.pictures import pictures_of
 
-    told = report_sweep(sweep, pictures_of(data.of(sweep.base.seed).train))
-    for line in told:
+    for line in report_sweep(sweep, pictures_of(data.of(sweep.base.seed).train)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    console.print(f"report: {sweep.folder / 'report.html'}", highlight=False, soft_wrap=True)
+    told = f"report: {shown(sweep.folder / 'report.html')}"
+    console.print(told, highlight=False, soft_wrap=True)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from raysubset.errors import Stopped
+from raysubset.storage.staging import shown
 
 if TYPE_CHECKING:
     from raysubset.engine import Outcome
@@ -27,7 +28,7 @@ def announce(console: Console, prepared: Prepared, folder: Path) -> None:
     """Print where a run goes, what is run with which defaults, and what to know before."""
     from raysubset.report.table import heading
 
-    console.print(f"run folder: {folder}", highlight=False, soft_wrap=True)
+    console.print(f"run folder: {shown(folder)}", highlight=False, soft_wrap=True)
     told = heading(prepared.experiment, prepared.identity)
     console.print(told, highlight=False, markup=False, soft_wrap=True)
     for note in prepared.notes:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ from cyclopts import Parameter
 
 from raysubset.errors import ConfigError, RunFolderError
 from raysubset.experiment import Experiment
+from raysubset.storage.staging import shown, staged
 
 SHORT = {
     "--strategy": "--selection.strategy",
@@ -21,7 +23,10 @@ BUILT_IN_DATA = ("digits", "cifar10")
 Options = Annotated[Experiment | None, Parameter(name="*")]
 RunDir = Annotated[
     str | None,
-    Parameter(name="--run-dir", help="The folder of the run; default: a new one under runs/."),
+    Parameter(
+        name="--run-dir",
+        help="The folder of the run, or s3://, gs:// or abfs://; default: a new one under runs/.",
+    ),
 ]
 File = Annotated[str | None, Parameter(help="An experiment in YAML; options win over it.")]
 Resume = Annotated[bool, Parameter(negative="", help="Continue after the last finished round.")]
@@ -29,11 +34,27 @@ Local = Annotated[
     bool,
     Parameter(negative="", help="One process, without Ray: the same ids; best for small data."),
 ]
-RunFolder = Annotated[str, Parameter(help="The folder of a run.")]
+RunFolder = Annotated[str, Parameter(help="The folder of a run, or its URI.")]
+
+
+@contextmanager
+def worked_in(run_dir: str | None) -> Generator[Path | None]:
+    """Give the local folder of a --run-dir, which may be a URI; None where none was given.
+
+    What is written there is in the store when this ends well; `staging.shown` gives the URI back.
+
+    Raises:
+        RunFolderError: an address that cannot be used, before any work.
+    """
+    if not run_dir:
+        yield None
+        return
+    with staged(run_dir) as folder:
+        yield folder
 
 
 def resolve(
-    file: str | None, given: Experiment | None, run_dir: str | None, *, resume: bool
+    file: str | None, given: Experiment | None, run_dir: Path | None, *, resume: bool
 ) -> Experiment:
     """Return the experiment of a file and the options given; options win.
 
@@ -78,16 +99,15 @@ def long_forms(tokens: Sequence[str]) -> list[str]:
     return words
 
 
-def _stored(run_dir: str | None) -> Path:
+def _stored(folder: Path | None) -> Path:
     """Return the experiment that a folder was begun with: a run's, or a comparison's first."""
-    if not run_dir:
+    if folder is None:
         raise ConfigError("--resume needs --run-dir, the folder of the run to continue.")
-    folder = Path(run_dir)
     inner = (folder / name / "experiment.yaml" for name in ("glister", "random"))
     for path in (folder / "experiment.yaml", *inner, *sorted(folder.glob("*/experiment.yaml"))):
         if path.is_file():
             return path
-    raise RunFolderError(f"there is nothing to resume in {folder}; check --run-dir.")
+    raise RunFolderError(f"there is nothing to resume in {shown(folder)}; check --run-dir.")
 
 
 def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ from cyclopts import Parameter
 from raysubset.cli.app import app
 from raysubset.errors import ConfigError, DataError, RunFolderError
 from raysubset.experiment import Experiment, read_yaml
+from raysubset.storage.staging import shown, staged
 
 if TYPE_CHECKING:
     from raysubset.report.pictures import Pictures
@@ -17,25 +19,26 @@ if TYPE_CHECKING:
 
 @app.command(name="report")
 def report_(
-    *paths: Annotated[str, Parameter(help="Folders of runs, comparisons or frontiers.")],
+    *paths: Annotated[str, Parameter(help="Folders or URIs of runs, comparisons or frontiers.")],
     output: Annotated[
         str | None, Parameter(help="Compare the given runs in a report in this folder.")
     ] = None,
 ) -> None:
     """Make the report of each folder again, or compare several runs in one."""
-    folders = [Path(path).absolute() for path in paths]
-    if not folders:
+    if not paths:
         raise ConfigError("give at least one folder: raysubset report runs/digits-compare-1")
-    if output is not None:
+    with ExitStack() as open_:
+        folders = [open_.enter_context(staged(path, write=False)).absolute() for path in paths]
+        if output is None:
+            for folder in folders:
+                _again(folder)
+                print(shown(folder / "report.html"))
+            return
         from raysubset.report.comparison import write_comparison
 
-        written = Path(output).absolute()
+        written = open_.enter_context(staged(output, write=False)).absolute()
         write_comparison(written, folders)
-        print(written / "report.html")
-        return
-    for folder in folders:
-        _again(folder)
-        print(folder / "report.html")
+        print(shown(written / "report.html"))
 
 
 def _again(folder: Path) -> None:
@@ -50,7 +53,9 @@ def _again(folder: Path) -> None:
     elif runs:
         _comparison(folder, runs)
     else:
-        raise RunFolderError(f"{folder} holds no run, comparison or frontier; check the path.")
+        raise RunFolderError(
+            f"{shown(folder)} holds no run, comparison or frontier; check the path."
+        )
 
 
 def _run(folder: Path) -> None:

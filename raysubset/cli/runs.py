@@ -9,8 +9,9 @@ from rich.console import Console
 
 from raysubset.cli.app import app
 from raysubset.cli.looking_on import announce, report_each, runner_of, screen, stoppable
-from raysubset.cli.options import File, Local, Options, Resume, RunDir, resolve
+from raysubset.cli.options import File, Local, Options, Resume, RunDir, resolve, worked_in
 from raysubset.experiment import Experiment
+from raysubset.storage.staging import place_of, shown
 
 if TYPE_CHECKING:
     from raysubset.engine import Outcome
@@ -27,16 +28,21 @@ def compare(
     local: Local = False,
 ) -> None:
     """Train a strategy, adaptive random and full at equal compute on one seed; say who wins."""
+    with worked_in(run_dir) as folder:
+        _compare(resolve(file, experiment, folder, resume=resume), folder, resume, local)
+
+
+def _compare(experiment: Experiment, folder: Path | None, resume: bool, local: bool) -> None:
     from raysubset.cluster.comparing import check_comparison, folder_of, plan_comparison, runner
     from raysubset.preparation import new_run_folder, prepare
     from raysubset.report.comparison import write_comparison
     from raysubset.report.table import rows_of, text_table
     from raysubset.report.verdict import verdict
 
-    first = prepare(resolve(file, experiment, run_dir, resume=resume))
+    first = prepare(experiment)
     runs = plan_comparison(first)
     name = f"{first.identity['name']}-compare"
-    folder = Path(run_dir).absolute() if run_dir else new_run_folder(first.experiment, name)
+    folder = folder or new_run_folder(first.experiment, name)
     check_comparison(runs, folder, resume=resume)
     console = Console()
     announce(console, first, folder)
@@ -50,7 +56,7 @@ def compare(
     console.print("\n" + text_table(rows_of(outcomes)), highlight=False, soft_wrap=True)
     line = verdict(outcomes, first.identity["parts"]["test"])
     console.print(f"\n{line}", highlight=False, soft_wrap=True)
-    console.print(f"report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
+    console.print(f"report: {shown(folder / 'report.html')}", highlight=False, soft_wrap=True)
 
 
 @app.command
@@ -62,25 +68,22 @@ def run(
     run_dir: RunDir = None,
     resume: Resume = False,
     local: Local = False,
-) -> tuple[Any, Path]:  # cyclopts evaluates annotations, and Outcome would import torch
+) -> tuple[Any, str | Path]:  # cyclopts evaluates annotations, and Outcome would import torch
     """Train one strategy, round after round."""
-    resolved = resolve(file, experiment, run_dir, resume=resume)
-    return run_one(resolved, run_dir, resume, local=local)
+    with worked_in(run_dir) as folder:
+        resolved = resolve(file, experiment, folder, resume=resume)
+        return run_one(resolved, folder, resume, local=local)
 
 
 def run_one(
-    experiment: Experiment, run_dir: str | None, resume: bool, *, local: bool
-) -> tuple[Outcome, Path]:
-    """Run one experiment with a person looking on; return its outcome and folder."""
+    experiment: Experiment, folder: Path | None, resume: bool, *, local: bool
+) -> tuple[Outcome, str | Path]:
+    """Run one experiment with a person looking on; return its outcome and its folder or URI."""
     from raysubset.preparation import check_folder, new_run_folder, prepare
     from raysubset.report.table import rows_of, text_table
 
     prepared = prepare(experiment)
-    folder = (
-        Path(run_dir).absolute()
-        if run_dir
-        else new_run_folder(experiment, prepared.identity["name"])
-    )
+    folder = folder or new_run_folder(experiment, prepared.identity["name"])
     check_folder(prepared, folder, resume=resume)
     console = Console()
     announce(console, prepared, folder)
@@ -88,5 +91,5 @@ def run_one(
         outcome = runner_of(local)(prepared, folder, resume=resume, watch=watch)
     report_each([prepared], folder)
     console.print("\n" + text_table(rows_of([outcome])), highlight=False, soft_wrap=True)
-    console.print(f"report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
-    return outcome, folder
+    console.print(f"report: {shown(folder / 'report.html')}", highlight=False, soft_wrap=True)
+    return outcome, place_of(folder)

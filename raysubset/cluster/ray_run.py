@@ -24,6 +24,7 @@ from raysubset.experiment import Experiment
 from raysubset.learn.numerics import settled
 from raysubset.learn.problem import Problem, torch_threads
 from raysubset.preparation import Prepared, tracked_ledger
+from raysubset.storage.staging import staged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +101,8 @@ def run_ray(
     prepared: Prepared, run_dir: str | Path, *, resume: bool = False, watch: Watch | None = None
 ) -> Outcome:
     """Run one experiment on the Ray that is connected, or on a private one."""
-    storage = Path(run_dir).absolute()
-    with hands(prepared.experiment, prepared.problem, storage) as both:
-        return run_on(prepared, both, run_dir, resume=resume, watch=watch)
+    with (
+        staged(run_dir) as folder,
+        hands(prepared.experiment, prepared.problem, folder) as both,
+    ):
+        return run_on(prepared, both, folder, resume=resume, watch=watch)

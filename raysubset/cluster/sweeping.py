@@ -23,7 +23,8 @@ from raysubset.errors import CrewLost, RoomError
 from raysubset.experiment import Experiment, ResourceSettings
 from raysubset.frontier.plan import Trial
 from raysubset.frontier.sweep import RunTrials, Sweep, Told
-from raysubset.frontier.trial import Data, note_failure
+from raysubset.frontier.trial import Data, note_failure, trial_folder
+from raysubset.storage.staging import fetch, place_of
 
 logger = logging.getLogger(__name__)
 TrialMode = Literal["local", "crew", "auto"]
@@ -140,7 +141,7 @@ def shared_by(
 ) -> Shared:
     """Return what the actors of these trials get."""
     return Shared(
-        folder=sweep.folder,
+        folder=place_of(sweep.folder),
         trials=tuple(trials),
         sources=placed.of(trials),
         import_from=os.getcwd(),
@@ -198,7 +199,7 @@ def _run_config(sweep: Sweep, shared: Shared, told: Told, state: Path) -> tune.R
         name="sweep",
         storage_path=str(state),
         verbose=0,
-        callbacks=[_Teller(shared, told)],
+        callbacks=[_Teller(shared, sweep.folder, told)],
         failure_config=tune.FailureConfig(
             max_failures=sweep.base.resources.max_failures, fail_fast=False
         ),
@@ -234,22 +235,24 @@ def _sigterm_gets_through() -> Generator[None]:
 class _Teller(tune.Callback):
     """Tells the driver of each trial that ended."""
 
-    def __init__(self, shared: Shared, told: Told) -> None:
-        self.shared, self.told = shared, told
+    def __init__(self, shared: Shared, folder: Path, told: Told) -> None:
+        self.shared, self.folder, self.told = shared, folder, told
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the listener behind: Tune pickles its callbacks, to be able to go on without us."""
-        return {"shared": self.shared, "told": None}
+        return {"shared": self.shared, "folder": self.folder, "told": None}
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        self.told(self._of(trial), (trial.last_result or {}).get("failed"))
+        ended = self._of(trial)
+        fetch(trial_folder(self.folder, ended))
+        self.told(ended, (trial.last_result or {}).get("failed"))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         lost = self._of(trial)
         error = CrewLost(
             "its process ended too often (out of memory?); run it again with --resume."
         )
-        self.told(lost, note_failure(lost, self.shared.folder, error))
+        self.told(lost, note_failure(lost, self.folder, error))
 
     def _of(self, trial: Any) -> Trial:
         return self.shared.trial_of(trial.config)

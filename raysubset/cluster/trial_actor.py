@@ -29,7 +29,7 @@ from raysubset.frontier.tuning import with_values
 class Shared:
     """What every trial's actor gets: the sources are refs, put once by the driver."""
 
-    folder: Path
+    folder: Path | str
     trials: tuple[Trial, ...]
     sources: Mapping[int, Any]
     import_from: str

@@ -35,6 +35,7 @@ from raysubset.report.record import RunRecord
 from raysubset.report.run_tables import environment_table, parts_table
 from raysubset.report.svg import drawing
 from raysubset.report.wording import count, counted, printable
+from raysubset.storage.staging import shown
 
 _READINGS = {
     "accuracy": "Marks are means over seeds; bands, and the bars of controls, are their 95 % "
@@ -189,5 +190,5 @@ def _what_was_run(folder: Path, record: RunRecord | None) -> dict[str, Any]:
         "parts": parts_table(record) if record else None,
         "environment": environment_table(record) if record else None,
         "config": config.read_text(encoding="utf-8") if config.is_file() else "",
-        "path": str(folder),
+        "path": shown(folder),
     }

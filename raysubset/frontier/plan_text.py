@@ -22,6 +22,7 @@ from raysubset.frontier.sweep import Sweep
 from raysubset.frontier.tuning_text import fallback_notes, tuning_lines, tuning_note
 from raysubset.learn.settings import DataSettings
 from raysubset.report.wording import count, counted, percent_asked
+from raysubset.storage.staging import shown
 
 if TYPE_CHECKING:
     from raysubset.preparation import Prepared
@@ -43,7 +44,7 @@ def plan_lines(sweep: Sweep, first: Prepared, left: int, how: str) -> list[str]:
     identity = first.given[0].parts.describe()
     controls = [row_title(row) for row in _controls(sweep)]
     lines = [
-        f"frontier folder: {sweep.folder}",
+        f"frontier folder: {shown(sweep.folder)}",
         heading(first.experiment, first.identity),
         f"goal {goal_of(sweep.base)}: {_GOALS[goal_of(sweep.base)]}",
         f"fractions {', '.join(percent_asked(f) for f in sorted(settings.fractions))}; "

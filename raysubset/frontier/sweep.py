@@ -38,6 +38,8 @@ from raysubset.frontier.tuning import (
     tune_missing,
 )
 from raysubset.preparation import ON_VALIDATION, Prepared
+from raysubset.storage import staging
+from raysubset.storage.staging import shown
 
 FRONTIER, SHARES = "frontier.yaml", "equal_time.json"
 _TUNING = ("sweep", "tune_lr", "search", "samples", "early_stop")
@@ -119,7 +121,7 @@ def _check_data(sweep: Sweep, first: Prepared) -> None:
         stored = read_object(path).get("data")
         if stored is not None and stored != first.identity["data"]:
             raise RunFolderError(
-                f"{sweep.folder} was begun on other data, so it cannot be resumed:\n"
+                f"{shown(sweep.folder)} was begun on other data, so it cannot be resumed:\n"
                 f"  data: {stored} -> {first.identity['data']}\n"
                 "Give the same data and labels, or another --run-dir."
             )
@@ -140,11 +142,14 @@ def open_folder(sweep: Sweep, *, resume: bool) -> Generator[None]:
         lock = _take_up(sweep, resume)
     except OSError as error:
         raise RunFolderError(
-            f"frontier folder {sweep.folder} cannot be written ({error.strerror}); choose another "
-            "with --run-dir."
+            f"frontier folder {shown(sweep.folder)} cannot be written ({error.strerror}); choose "
+            "another with --run-dir."
         ) from None
     with lock:
-        yield
+        try:
+            yield
+        finally:
+            staging.leave(sweep.folder)
 
 
 def _take_up(sweep: Sweep, resume: bool) -> IO[str]:
@@ -153,15 +158,17 @@ def _take_up(sweep: Sweep, resume: bool) -> IO[str]:
         _check_same(sweep, stored, resume)
     elif folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir()):
         raise RunFolderError(
-            f"{folder} is not empty and holds no frontier; choose another --run-dir."
+            f"{shown(folder)} is not empty and holds no frontier; choose another --run-dir."
         )
     folder.mkdir(parents=True, exist_ok=True)
-    lock = take_lock(folder, "frontier folder")
+    lock = take_lock(folder, "frontier folder", shown(folder))
+    staging.take(folder)
     values = {
         "experiment": sweep.base.model_dump(mode="json"),
         "frontier": sweep.settings.model_dump(mode="json"),
     }
     write_text(stored, yaml.safe_dump(values, sort_keys=False))
+    staging.keep(stored)
     return lock
 
 
@@ -173,12 +180,12 @@ def read_sweep(folder: str | Path) -> Sweep:
     """
     path = Path(folder).absolute()
     if not (path / FRONTIER).is_file():
-        raise RunFolderError(f"{path} holds no frontier (no {FRONTIER}); check the path.")
+        raise RunFolderError(f"{shown(path)} holds no frontier (no {FRONTIER}); check the path.")
     values = read_yaml(path / FRONTIER)
     if {"experiment", "frontier"} - values.keys():
         raise RunFolderError(
-            f"{path / FRONTIER} is damaged (it lacks the sections experiment and frontier); put it "
-            "back, or start again in another --run-dir."
+            f"{shown(path / FRONTIER)} is damaged (it lacks the sections experiment and frontier); "
+            "put it back, or start again in another --run-dir."
         )
     settings = settings_of(values["frontier"])
     return Sweep(folder=path, base=Experiment.of(values["experiment"]), settings=settings)
@@ -224,15 +231,16 @@ def run_here(
 
     def run_all(trials: Sequence[Trial]) -> None:
         for trial in trials:
+            failure = None
             try:
                 with watch_of(trial) as watch:
                     run_trial(trial, sweep.folder, data.of(trial.seed), watch=watch)
             except Stopped:
                 raise
             except Exception as error:  # one trial's failure, whatever it is, is its own
-                told(trial, note_failure(trial, sweep.folder, error))
-            else:
-                told(trial, None)
+                failure = note_failure(trial, sweep.folder, error)
+            staging.fetch(trial_folder(sweep.folder, trial))
+            told(trial, failure)
 
     return run_all
 
@@ -268,6 +276,7 @@ def _keep_shares(sweep: Sweep) -> None:
     new = {f"{fraction:.12g}": share for fraction, share in measured.items()}
     if new.keys() - known.keys():
         write_json(path, {**new, **known})
+        staging.keep(path)
 
 
 def _check_same(sweep: Sweep, stored: Path, resume: bool) -> None:
@@ -277,14 +286,14 @@ def _check_same(sweep: Sweep, stored: Path, resume: bool) -> None:
         values = getattr(before.settings, name), getattr(sweep.settings, name)
         if values[0] != values[1]:
             lines.append(f"frontier.{name}: {values[0]} -> {values[1]}")
-    shown = "".join(f"\n  {line}" for line in lines)
+    name, differs = shown(sweep.folder), "".join(f"\n  {line}" for line in lines)
     if not resume:
         raise RunFolderError(
-            f"{sweep.folder} holds a frontier; add --resume to continue it, or choose another "
-            "--run-dir." + (f" It differs from this one:{shown}" if shown else "")
+            f"{name} holds a frontier; add --resume to continue it, or choose another "
+            "--run-dir." + (f" It differs from this one:{differs}" if differs else "")
         )
     if lines:
         raise RunFolderError(
-            f"{sweep.folder} belongs to another frontier, so it cannot be resumed:{shown}\n"
+            f"{name} belongs to another frontier, so it cannot be resumed:{differs}\n"
             "Give the same options, or another --run-dir."
         )

@@ -13,12 +13,13 @@ from raysubset.chain import MANIFEST, OBSERVATIONS, damaged_file
 from raysubset.engine import Outcome, Watch
 from raysubset.errors import RaySubsetError
 from raysubset.experiment import Experiment, read_yaml
-from raysubset.files import write_json
+from raysubset.files import json_bytes, write_json
 from raysubset.frontier.plan import Trial
 from raysubset.learn.sources import Sources
 from raysubset.local_run import run_local
 from raysubset.preparation import load_data, prepare
 from raysubset.records import read_history
+from raysubset.storage import Remote, is_uri, staging
 
 TRIALS = "trials"
 RESULT = {*Outcome.__dataclass_fields__, "test_class_accuracy", "test_examples"}
@@ -52,6 +53,14 @@ class Data:
 def trial_folder(folder: Path, trial: Trial) -> Path:
     """Return the run folder of a trial."""
     return folder / TRIALS / trial.name
+
+
+def trial_place(folder: Path | str, trial: Trial) -> Path | str:
+    """Return the run folder of a trial as another process has to open it: a path or a URI."""
+    place = staging.place_of(folder) if isinstance(folder, Path) else folder
+    if is_uri(place):
+        return str(Remote(str(place)) / TRIALS / trial.name)
+    return trial_folder(Path(place), trial)
 
 
 def is_finished(folder: Path, trial: Trial) -> bool:
@@ -98,7 +107,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 def run_trial(
     trial: Trial,
-    folder: Path,
+    folder: Path | str,
     sources: Sources,
     *,
     watch: Watch | None = None,
@@ -110,7 +119,7 @@ def run_trial(
 
     Args:
         trial: what to run.
-        folder: of the frontier.
+        folder: of the frontier, or its URI: the trial mirrors its own folder, from any node.
         sources: the data.
         watch: who looks on; may stop the trial.
         import_from: the folder of a person's model.
@@ -120,29 +129,48 @@ def run_trial(
     Raises:
         RaySubsetError: whatever a run raises.
     """
-    path = trial_folder(folder, trial)
     began = time.perf_counter()
     prepared = prepare(trial.experiment, sources, import_from)
     seconds_start += time.perf_counter() - began
-    (path / FAILED).unlink(missing_ok=True)
-    if (path / TRIAL).is_file() and not is_whole(path):
-        shutil.rmtree(path)  # it was finished and is damaged: without checkpoints it begins anew
-    resume = (path / "experiment.yaml").is_file()
-    outcome = (run or run_local)(prepared, path, resume=resume, watch=watch)
-    for checkpoint in path.glob("rounds/*/checkpoint"):
-        shutil.rmtree(checkpoint, ignore_errors=True)  # a finished trial goes on from nothing
-    mode = "local" if run is None else "crew"
-    told = {"row": trial.row, "role": trial.role, "mode": mode, "seconds_start": seconds_start}
-    write_json(path / TRIAL, told | {"fraction": trial.fraction, "seed": trial.seed})
+    with staging.staged(trial_place(folder, trial)) as path:
+        _begin(path)
+        resume = (path / "experiment.yaml").is_file()
+        outcome = (run or run_local)(prepared, path, resume=resume, watch=watch)
+        for round_ in path.glob("rounds/*"):  # a finished trial goes on from nothing
+            shutil.rmtree(round_ / "checkpoint", ignore_errors=True)
+            staging.drop(round_ / "checkpoint")
+        mode = "local" if run is None else "crew"
+        told = {"row": trial.row, "role": trial.role, "mode": mode, "seconds_start": seconds_start}
+        write_json(path / TRIAL, told | {"fraction": trial.fraction, "seed": trial.seed})
+        staging.keep(path / TRIAL)
     return outcome
 
 
-def note_failure(trial: Trial, folder: Path, error: BaseException) -> str:
+def _begin(path: Path) -> None:
+    """Forget a failure, and a damaged trial: without checkpoints it begins anew."""
+    (path / FAILED).unlink(missing_ok=True)
+    staging.drop(path / FAILED)
+    if (path / TRIAL).is_file() and not is_whole(path):
+        shutil.rmtree(path)
+        staging.drop(path)
+
+
+def note(trial: Trial, folder: Path | str, name: str, value: dict[str, Any]) -> None:
+    """Write a JSON file into a trial's folder, wherever that lies."""
+    place = trial_place(folder, trial)
+    if isinstance(folder, str) and is_uri(place):
+        Remote(str(place)).write(name, json_bytes(value))
+        return
+    path = Path(folder) / TRIALS / trial.name
+    path.mkdir(parents=True, exist_ok=True)
+    write_json(path / name, value)
+    staging.keep(path / name)
+
+
+def note_failure(trial: Trial, folder: Path | str, error: BaseException) -> str:
     """Record why a trial failed, and return it as a line."""
     told = str(error)
     if not isinstance(error, RaySubsetError):
         told = f"{type(error).__name__}: {told}"
-    path = trial_folder(folder, trial)
-    path.mkdir(parents=True, exist_ok=True)
-    write_json(path / FAILED, {"row": trial.row, "seed": trial.seed, "error": told})
+    note(trial, folder, FAILED, {"row": trial.row, "seed": trial.seed, "error": told})
     return told

@@ -25,7 +25,8 @@ from raysubset.frontier.candidates import (
 from raysubset.frontier.overrides import Values
 from raysubset.frontier.plan import Trial
 from raysubset.frontier.settings import FrontierSettings
-from raysubset.frontier.trial import FAILED, is_finished, read_object, trial_folder
+from raysubset.frontier.trial import FAILED, is_finished, note, read_object, trial_folder
+from raysubset.storage.staging import keep
 
 TUNED, STOPPED = "tuned.json", "stopped.json"
 TUNING_SHARE = 0.1
@@ -153,6 +154,7 @@ def tune_missing(
         if len(ended) == len(tried):
             known[cell.cell] = _tuned(folder, base, cell, candidates, ended)
     write_json(folder / TUNED, {name: asdict(one) for name, one in known.items()})
+    keep(folder / TUNED)
 
 
 def choose(tried: Sequence[Tried], own: Values) -> Values:
@@ -183,9 +185,7 @@ def read_tuned(folder: Path) -> dict[str, Tuned]:
 
 def note_stop(folder: Path, candidate: Trial, accuracy: float, epochs: int) -> None:
     """Record in its run folder that a candidate was stopped early."""
-    path = trial_folder(folder, candidate)
-    path.mkdir(parents=True, exist_ok=True)
-    write_json(path / STOPPED, {"tuning_accuracy": accuracy, "epochs": epochs})
+    note(candidate, folder, STOPPED, {"tuning_accuracy": accuracy, "epochs": epochs})
 
 
 def stop_told(folder: Path, candidate: Trial) -> str:

@@ -16,6 +16,7 @@ from raysubset.report.svg import drawing
 from raysubset.report.table import heading, rows_of
 from raysubset.report.verdict import verdict
 from raysubset.report.wording import count, printable
+from raysubset.storage.staging import shown
 
 _READINGS = {
     "test": "Lines are 95 % intervals (Wilson) for {test} test examples: where they overlap much, "
@@ -52,7 +53,7 @@ def write_comparison(folder: Path, runs: Sequence[Path]) -> None:
         "parts": parts_table(first),
         "environment": environment_table(first),
         "config": first.experiment.to_yaml(),
-        "runs": [(r.experiment.selection.strategy, str(r.path)) for r in records],
+        "runs": [(r.experiment.selection.strategy, shown(r.path)) for r in records],
     }
     write_pages(Path(folder), "comparison", view)
 
@@ -62,17 +63,19 @@ def _outcomes(records: Sequence[RunRecord]) -> list[Outcome]:
         raise RunFolderError("there is no run to compare; give at least one run folder.")
     for record in records:
         if record.outcome is None:
-            raise RunFolderError(f"{record.path} is not finished; add --resume to finish it.")
+            raise RunFolderError(
+                f"{shown(record.path)} is not finished; add --resume to finish it."
+            )
         if record.identity["data"] != records[0].identity["data"]:
             raise RunFolderError(
-                f"{record.path} is a run on other data than {records[0].path}; compare runs on "
-                "the same parts of the same data."
+                f"{shown(record.path)} is a run on other data than {shown(records[0].path)}; "
+                "compare runs on the same parts of the same data."
             )
         if _goal(record) != _goal(records[0]):
             raise RunFolderError(
-                f"{record.path} was run for goal {_goal(record)}, {records[0].path} for goal "
-                f"{_goal(records[0])}: a fraction that every epoch visits and one that is kept for "
-                "good do not compare; give runs of one goal."
+                f"{shown(record.path)} was run for goal {_goal(record)}, {shown(records[0].path)} "
+                f"for goal {_goal(records[0])}: a fraction that every epoch visits and one that is "
+                "kept for good do not compare; give runs of one goal."
             )
     return [record.outcome for record in records if record.outcome is not None]
 

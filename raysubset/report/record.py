@@ -13,6 +13,7 @@ from raysubset.errors import RunFolderError
 from raysubset.experiment import Experiment, read_yaml
 from raysubset.records import read_history
 from raysubset.schedule import Phase, plan
+from raysubset.storage.staging import shown
 
 STAGES = ("scoring", "greedy", "training", "other")
 _PARTS_OF_OTHER = ("seconds_handover", "seconds_checkpoint_wait")
@@ -70,7 +71,7 @@ def read_run(path: str | Path) -> RunRecord:
     """
     path = Path(path).absolute()
     if not (path / "experiment.yaml").is_file() or not (path / "fingerprint.json").is_file():
-        raise RunFolderError(f"{path} holds no run (no experiment.yaml); give a run folder.")
+        raise RunFolderError(f"{shown(path)} holds no run (no experiment.yaml); give a run folder.")
     identity, result = _read_json(path / "fingerprint.json"), _read_json(path / "result.json")
     lines = read_history(path)
     return RunRecord(
@@ -99,5 +100,5 @@ def _read_json(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         raise RunFolderError(
-            f"{path} is not JSON; the run folder is damaged. Run again in another --run-dir."
+            f"{shown(path)} is not JSON; the run folder is damaged. Run again in another --run-dir."
         ) from None

@@ -32,6 +32,7 @@ from raysubset.report.wording import (
     printable,
     title_of,
 )
+from raysubset.storage.staging import shown
 
 _READINGS = {
     "accuracy": "Training accuracy is measured on the chosen examples while they are trained on: "
@@ -91,7 +92,7 @@ def _view(record: RunRecord, choices: Choices | None, charts: list[Chart]) -> di
         "parts": parts_table(record),
         "environment": environment_table(record),
         "config": record.experiment.to_yaml(),
-        "path": str(record.path),
+        "path": shown(record.path),
     }
 
 

@@ -5,6 +5,6 @@ only the driver needs credentials. The remote is the truth, staging is a cache.
 """
 
 from raysubset.storage.probing import probe
-from raysubset.storage.remote import Remote, is_uri
+from raysubset.storage.remote import Remote, holds, is_uri
 
-__all__ = ["Remote", "is_uri", "probe"]
+__all__ = ["Remote", "holds", "is_uri", "probe"]

@@ -12,7 +12,7 @@ SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "file")
 KNOWN = "s3://bucket/x, gs://bucket/x, abfs://container@account.dfs.core.windows.net/x, file:///x"
 _SECRET = re.compile(r"pass|pwd|token|secret|key|sas|sig", re.IGNORECASE)
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
-_USERINFO = re.compile(r"//[^/?#]*@")
+_USERINFO = re.compile(r"//[^?#]*@|//[^/?#]*:")  # a secret key may hold a slash
 
 
 def is_uri(place: str | Path) -> bool:
@@ -69,7 +69,9 @@ def _credentials(uri: str) -> bool:
     parts = urlsplit(uri)
     user, at, _ = parts.netloc.rpartition("@")
     plain = {"gs": ("anonymous",), "gcs": ("anonymous",)}.get(parts.scheme, ())
-    named = at and (":" in user or not (parts.scheme in ("abfs", "abfss") or user in plain))
+    azure = parts.scheme in ("abfs", "abfss")
+    named = at and (":" in user or not (azure or user in plain))
+    named = named or (":" in parts.netloc and not azure)  # no bucket has a port
     return bool(named) or any(_is_secret(k, v) for k, v in parse_qsl(parts.query, True))
 
 

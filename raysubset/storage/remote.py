@@ -20,11 +20,13 @@ RETRY_S = 60.0
 """How long a store may be in trouble before a run gives up; a retry costs no finished round."""
 AT_ONCE = 8
 """Downloads side by side: a request is mostly waiting."""
+MAP_FROM = 64 << 20
+"""Checkpoints of this many bytes and more are not copied to be uploaded."""
 T = TypeVar("T")
 Stamp = tuple[int, int]
 """(bytes, modification time in ns as the store says it): what a changed object differs in."""
 
-__all__ = ["Remote", "Stamp", "is_uri"]
+__all__ = ["Remote", "Stamp", "holds", "is_uri"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Remote:
             except FileNotFoundError:
                 return None
 
-        return self._attempt("read", do, within_s)
+        return self._attempt("read", name, do, within_s)
 
     def write(self, name: str, content: Any, within_s: float | None = None) -> None:
         """Write an object whole: from bytes, or any buffer."""
@@ -75,14 +77,14 @@ class Remote:
             with filesystem.open_output_stream(path, compression=None) as stream:
                 stream.write(content)
 
-        self._attempt("written", do, within_s)
+        self._attempt("written", name, do, within_s)
 
     def upload(self, path: Path, name: str, within_s: float | None = None) -> None:
         """Write a local file's content to an object."""
         import pyarrow as pa
 
-        if path.stat().st_size == 0:  # an empty file cannot be mapped
-            self.write(name, b"", within_s)
+        if path.stat().st_size < MAP_FROM:  # a mapped file that others cut short ends the process
+            self.write(name, path.read_bytes(), within_s)
             return
         with pa.memory_map(str(path)) as mapped:
             self.write(name, mapped.read_buffer(), within_s)
@@ -102,20 +104,20 @@ class Remote:
             for _ in pool.map(lambda name: self.download(name, folder / name), names):
                 pass
 
-    def list(self, under: str = "") -> dict[str, Stamp]:
+    def list(self, under: str = "", *, recursive: bool = True) -> dict[str, Stamp]:
         """Return name -> stamp of every object below the folder, or below a folder of it."""
         import pyarrow.fs as pafs
 
         def do(filesystem: Any, root: str) -> dict[str, Stamp]:
             base = f"{root}/{under}".rstrip("/")
-            selector = pafs.FileSelector(base, recursive=True, allow_not_found=True)
+            selector = pafs.FileSelector(base, recursive=recursive, allow_not_found=True)
             return {
                 info.path.removeprefix(f"{root}/"): (int(info.size or 0), int(info.mtime_ns or 0))
                 for info in filesystem.get_file_info(selector)
                 if info.type == pafs.FileType.File
             }
 
-        return self._attempt("listed", do)
+        return self._attempt("listed", under, do)
 
     def delete(self, name: str, within_s: float | None = None) -> None:
         """Delete an object; one that is gone already is no error."""
@@ -126,9 +128,11 @@ class Remote:
             except FileNotFoundError:
                 return
 
-        self._attempt("deleted", do, within_s)
+        self._attempt("deleted", name, do, within_s)
 
-    def _attempt(self, what: str, do: Callable[[Any, str], T], within_s: float | None = None) -> T:
+    def _attempt(
+        self, what: str, name: str, do: Callable[[Any, str], T], within_s: float | None = None
+    ) -> T:
         """Return what `do` gives with the filesystem and root, tried again while it may help.
 
         Raises:
@@ -142,12 +146,24 @@ class Remote:
             except Exception as error:  # Arrow and its SDKs raise whatever is at hand
                 wait_s = min(5.0, 0.2 * 2**tried) * random.uniform(0.5, 1.5)
                 if not is_transient(error) or time.monotonic() + wait_s > deadline:
+                    where = child_of(self.uri, name) if name else self.uri
                     raise RunFolderError(
-                        f"{without_credentials(self.uri)} cannot be {what} ({cause_of(error)}); "
+                        f"{without_credentials(where)} cannot be {what} ({cause_of(error)}); "
                         f"{remedy_for(error)}"
                     ) from error
             time.sleep(wait_s)
             tried += 1
+
+
+def holds(place: str | Path, name: str) -> bool:
+    """Return whether a run folder, by path or URI, holds a file.
+
+    Raises:
+        RunFolderError: a store that cannot be asked.
+    """
+    if is_uri(place):
+        return name in Remote(str(place)).list(recursive=False)
+    return (Path(place) / name).is_file()
 
 
 @functools.lru_cache(maxsize=512)

@@ -10,6 +10,7 @@ import ray
 
 from jobs.sweep import main as sweep_job
 from raysubset.cli import call
+from raysubset.frontier.sweep import read_sweep
 
 SMALL = (
     "--data digits --data.limit 200 --model.name mlp --epochs 4 --selection.select_every 2 "
@@ -174,9 +175,9 @@ def test_the_job_goes_on_by_itself_when_it_is_submitted_again(
 
 def test_a_search_says_what_it_found_first(no_ray: Path, capsys: pytest.CaptureFixture[str]):
     words = [*WIDE, "--find", "--max-runs", "12", "--max-drop", "20", "--local", "--run-dir", "f"]
-    code, sweep = call(["frontier", *words])
-    shown = capsys.readouterr().out
-    assert code == 0 and len(sweep.rows()) <= 12
+    code, answered = call(["frontier", *words])
+    shown, sweep = capsys.readouterr().out, read_sweep("f")
+    assert code == 0 and answered.trials == len(sweep.rows()) <= 12
     assert sweep.settings.seeds == 8
     told = json.loads(Path("f/frontier.json").read_text())["sentences"]
     assert "certified" in told[0] and told[0] in shown
@@ -197,8 +198,8 @@ def test_a_tuned_frontier_says_what_it_tunes_and_counts_every_run(
     no_ray: Path, capsys: pytest.CaptureFixture[str]
 ):
     words = [*WIDE, "--seeds", "2", "--max-drop", "none", "--no-controls", "--tune-lr", "2"]
-    code, sweep = call(["frontier", *words, "--local", "--run-dir", "f"])
-    shown = capsys.readouterr().out
+    code, _ = call(["frontier", *words, "--local", "--run-dir", "f"])
+    shown, sweep = capsys.readouterr().out, read_sweep("f")
     assert code == 0
     # full and two fractions: two candidates each, and the second seed
     assert "training.lr 0.025, 0.05: 2 candidates for each of 3 cells" in shown

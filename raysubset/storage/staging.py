@@ -1,0 +1,322 @@
+"""Staging: the local folder in which this process works on a run folder behind a URI.
+
+Everything above works on paths. A path inside a staging folder is known here by its process, so
+`shown` gives what a person should read instead, and `keep` and its siblings mirror what was
+written; for any other path they do nothing. What is not in the store does not exist: staging is
+made anew each time a run folder is opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from raysubset.errors import RunFolderError
+from raysubset.files import take_lock
+from raysubset.storage.addresses import is_uri
+from raysubset.storage.owner import Owner
+from raysubset.storage.probing import probe
+from raysubset.storage.remote import Remote, Stamp
+
+logger = logging.getLogger(__name__)
+RECORDS = {
+    *("experiment.yaml", "environment.json", "fingerprint.json", "parts.parquet"),
+    *("history.jsonl", "result.json", "tracking.json"),
+    *("selection.parquet", "metrics.json", "MANIFEST.json"),
+    *("frontier.yaml", "equal_time.json", "tuned.json"),
+    *("trial.json", "failed.json", "stopped.json"),
+}
+"""What is fetched when a folder is opened; a checkpoint is when it is asked for, the rest never."""
+HEAVY = {"weights.safetensors", "trainer.pt", "observations.safetensors"}
+LAST_WORD_S = 5.0
+"""How long a run waits at a stop for a store that does not take what is only for readers."""
+_open: dict[Path, Staging] = {}  # of this process: paths know nothing of where they are mirrored
+
+
+class Staging:
+    """A local folder and the remote one that it stands in for.
+
+    Attributes:
+        folder: the local one.
+        remote: the truth.
+    """
+
+    def __init__(self, folder: Path, remote: Remote, lock: Path | None) -> None:
+        """Stand in for a remote folder; `lock` is the local lock that a writer holds."""
+        self.folder, self.remote, self.lock = folder, remote, lock
+        self._there: dict[str, Stamp | None] = {}  # the store's objects; None: ours, unlisted
+        self._local: dict[str, Stamp] = {}  # files here that equal the store's
+        self._owners: dict[Path, Owner] = {}
+
+    def name_of(self, path: Path) -> str:
+        """Return a path's name in the remote folder; "" for the folder itself."""
+        name = path.relative_to(self.folder).as_posix()
+        return "" if name == "." else name
+
+    def uri_of(self, path: Path) -> str:
+        """Return the URI that a path stands in for."""
+        name = self.name_of(path)
+        return str(self.remote / name) if name else str(self.remote)
+
+    def fetch(self, path: Path) -> None:
+        """Make the records below a path what they are in the store; empty files mark the rest."""
+        under = self.name_of(path)
+        there = {n: s for n, s in self.remote.list(under).items() if not _is_hidden(n)}
+        for name in [n for n in self._there if _below(n, under) and n not in there]:
+            self._forget(name)
+        stale = [n for n in there if n not in self._local or self._there.get(n) != there[n]]
+        records = [n for n in stale if n.rpartition("/")[2] in RECORDS]
+        self.remote.download_all(records, self.folder)
+        for name in stale:
+            self._there[name] = there[name]
+            if name.rpartition("/")[2] in HEAVY:
+                continue
+            local = self.folder / name
+            local.parent.mkdir(parents=True, exist_ok=True)
+            if name not in records:
+                local.touch()
+            self._local[name] = _stamp(local)
+        path.mkdir(parents=True, exist_ok=True)
+
+    def fetch_files(self, paths: Iterable[Path]) -> None:
+        """Download files that were left in the store; one that is not there stays missing."""
+        names = [self.name_of(path) for path in paths if not path.is_file()]
+        self.remote.download_all(names, self.folder)
+        for name in names:
+            if (self.folder / name).is_file():
+                self._local[name] = _stamp(self.folder / name)
+
+    def keep(self, path: Path, within_s: float | None = None) -> None:
+        """Upload one file, whole, if it is not in the store as it is here."""
+        name, stamp = self.name_of(path), _stamp(path)
+        if self._local.get(name) == stamp:
+            return
+        self._check_owner(path, within_s)
+        self.remote.upload(path, name, within_s)
+        self._there[name], self._local[name] = None, stamp
+
+    def drop(self, path: Path, within_s: float | None = None) -> None:
+        """Delete what the store holds at or below a path; manifests first."""
+        name = self.name_of(path)
+        doomed = [n for n in self._there if n == name or _below(n, name)]
+        for each in sorted(doomed, key=lambda n: (not n.endswith("/MANIFEST.json"), n)):
+            self._check_owner(path, within_s)
+            self.remote.delete(each, within_s)
+            self._there.pop(each)
+            self._local.pop(each, None)
+
+    def push(self, path: Path, within_s: float | None = None) -> None:
+        """Upload what changed below a path and delete what is gone, but for rounds and trials."""
+        under = self.name_of(path)
+        gone = [
+            name
+            for name in self._local
+            if _below(name, under) and not (self.folder / name).exists()
+        ]
+        for name in gone:
+            if not _is_apart(name, under):
+                self.drop(self.folder / name, within_s)
+        for file in sorted(_files(path)):
+            name = self.name_of(file)
+            if not (_is_hidden(name) or _is_apart(name, under)):
+                with suppress(FileNotFoundError):  # who follows a run deletes older event files
+                    self.keep(file, within_s)
+
+    def own(self, path: Path) -> None:
+        """Become the one writer of a folder.
+
+        Raises:
+            RunFolderError: another process is; it is named.
+        """
+        assert self.lock is not None, "only a folder staged for writing is owned"
+        remote = Remote(self.uri_of(path))
+        self._owners[path] = Owner(remote, self.lock)
+
+    def disown(self, path: Path) -> None:
+        """Leave a folder to whoever comes next."""
+        owner = self._owners.pop(path, None)
+        if owner is not None:
+            owner.release()
+
+    def _check_owner(self, path: Path, within_s: float | None) -> None:
+        for folder in (path, *path.parents):
+            if folder in self._owners:
+                self._owners[folder].check(within_s)
+                return
+
+    def _forget(self, name: str) -> None:
+        self._there.pop(name)
+        if self._local.pop(name, None) is not None:
+            (self.folder / name).unlink(missing_ok=True)
+
+
+@contextmanager
+def staged(place: str | Path, *, write: bool = True) -> Generator[Path]:
+    """Give the local folder of a run folder: the path itself, or staging for a URI.
+
+    Args:
+        place: a path or a URI.
+        write: a run works there: the store is probed, and another such process of this machine
+            is refused. Else the folder is only read from, beside whoever writes to it.
+
+    Raises:
+        RunFolderError: a bad URI, or a store that cannot be used; named before any work.
+    """
+    if not is_uri(place):
+        yield Path(place).absolute() if write else Path(place)
+        return
+    remote = Remote(str(place).rstrip("/") if "?" not in str(place) else str(place))
+    if write:
+        probe(remote.uri)
+    root = _root()
+    with _reserved(root, remote, write=write) as (home, lock):
+        folder = home.joinpath(*_last_names(remote.uri))
+        folder.mkdir(parents=True)
+        staging = Staging(folder, remote, lock)
+        _open[folder] = staging
+        try:
+            staging.fetch(folder)
+            yield folder
+            staging.push(folder)
+        finally:
+            del _open[folder]
+
+
+def staging_of(path: Path) -> Staging | None:
+    """Return the staging that a path lies in; None for a plain path."""
+    if not _open:
+        return None
+    return next((_open[p] for p in (path, *path.parents) if p in _open), None)
+
+
+def shown(path: Path) -> str:
+    """Return what a person should read for a path: its URI, or itself."""
+    staging = staging_of(path)
+    return str(path) if staging is None else staging.uri_of(path)
+
+
+def place_of(folder: Path) -> str | Path:
+    """Return what another process has to open for a folder: its URI, or itself."""
+    return folder if staging_of(folder) is None else shown(folder)
+
+
+def keep(path: Path) -> None:
+    """Upload a file that was just written, where its folder is staged; what is not there is not."""
+    if (staging := staging_of(path)) is not None and path.is_file():
+        staging.keep(path)
+
+
+def keep_readable(path: Path) -> None:
+    """Upload what changed in a folder besides its rounds; a store in trouble is only told of.
+
+    For what nobody resumes from: event files, pages, a tracker's memory.
+    """
+    if (staging := staging_of(path)) is None:
+        return
+    try:
+        staging.push(path, LAST_WORD_S)
+    except RunFolderError as error:
+        logger.warning("%s is not up to date for readers: %s", shown(path), error)
+
+
+def fetch(path: Path) -> None:
+    """Make the records below a path what they are in the store, where it is staged."""
+    if (staging := staging_of(path)) is not None:
+        staging.fetch(path)
+
+
+def fetch_files(paths: Iterable[Path]) -> None:
+    """Download files of one folder that were left in the store."""
+    paths = list(paths)
+    if paths and (staging := staging_of(paths[0])) is not None:
+        staging.fetch_files(paths)
+
+
+def drop(*paths: Path) -> None:
+    """Delete files, or all below folders, in the store."""
+    for path in paths:
+        if (staging := staging_of(path)) is not None:
+            staging.drop(path)
+
+
+def take(path: Path) -> None:
+    """Become the one writer of a staged folder, and see what the one before left."""
+    if (staging := staging_of(path)) is not None:
+        staging.own(path)
+        staging.fetch(path)
+
+
+def leave(path: Path) -> None:
+    """Leave a staged folder to whoever comes next, with what readers look at."""
+    keep_readable(path)
+    if (staging := staging_of(path)) is not None:
+        staging.disown(path)
+
+
+def _root() -> Path:
+    """Return where this user's staging folders lie, closed to everybody else."""
+    root = Path(tempfile.gettempdir()).absolute() / f"raysubset-{os.getuid()}"
+    root.mkdir(mode=0o700, exist_ok=True)
+    told = root.lstat()
+    # Anybody may have made a folder of this name in /tmp.
+    if not stat.S_ISDIR(told.st_mode) or told.st_uid != os.getuid():
+        raise RunFolderError(f"{root} is not this user's; remove it, or set TMPDIR.")
+    root.chmod(0o700)
+    return root
+
+
+@contextmanager
+def _reserved(root: Path, remote: Remote, *, write: bool) -> Generator[tuple[Path, Path | None]]:
+    """Give an empty folder, and the local lock that a writer holds; empty it again."""
+    if not write:
+        home = Path(tempfile.mkdtemp(prefix="read-", dir=root))
+        try:
+            yield home, None
+        finally:
+            shutil.rmtree(home, ignore_errors=True)
+        return
+    own_root = root / hashlib.sha256(remote.uri.encode()).hexdigest()[:16]
+    own_root.mkdir(mode=0o700, exist_ok=True)
+    home = own_root / "w"
+    with take_lock(own_root, "run folder", remote):
+        shutil.rmtree(home, ignore_errors=True)  # of a driver that was killed: a cache
+        try:
+            yield home, own_root / ".lock"
+        finally:
+            shutil.rmtree(home, ignore_errors=True)
+
+
+def _last_names(uri: str) -> list[str]:
+    """Return the last names of a URI's path: a tracked run is called by its folder's."""
+    return [unquote(n) for n in urlsplit(uri).path.split("/") if n not in ("", ".", "..")][-3:]
+
+
+def _stamp(path: Path) -> Stamp:
+    told = path.stat()
+    return told.st_size, told.st_mtime_ns
+
+
+def _below(name: str, under: str) -> bool:
+    return not under or name.startswith(f"{under}/")
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
+
+
+def _is_apart(name: str, under: str) -> bool:
+    """Return whether a file is kept by its own rule: a round's by its commit, a trial's by it."""
+    inner = name.removeprefix(f"{under}/") if under else name
+    return bool({"rounds", "trials"} & set(inner.split("/")[:-1])) or inner == "history.jsonl"
+
+
+def _files(path: Path) -> Iterator[Path]:
+    return (p for p in path.rglob("*") if p.is_file() and not p.is_symlink())
