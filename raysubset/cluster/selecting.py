@@ -1,0 +1,106 @@
+"""A selection by dedicated scoring actors: no crew, no training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+import ray
+
+from raysubset.cluster.room import Room
+from raysubset.cluster.scorers import Scorers
+from raysubset.cluster.session import ray_session
+from raysubset.errors import CrewLost, RoomError
+from raysubset.experiment import Experiment, ResourceSettings
+from raysubset.learn.choosing import Choice, Progress, choose
+from raysubset.learn.problem import torch_threads
+from raysubset.learn.scoring import RowRange
+from raysubset.learn.weights import pack
+from raysubset.selecting.here import reads_weights, select_here
+from raysubset.selecting.ready import Ready
+from raysubset.strategies.selection import Selection
+
+
+def select_on_ray(ready: Ready, progress: Progress) -> tuple[Selection, dict[str, Any]]:
+    """Return the selection, and who scored for it.
+
+    On the Ray that is connected or named by RAY_ADDRESS, else on a private one; what scores
+    nothing starts none.
+
+    Raises:
+        RoomError: less room than the scorers need. CrewLost: they died or fell silent.
+    """
+    if not reads_weights(ready):
+        return select_here(ready, progress), {"scorers": 0}
+    with ray_session(_without_ranks(ready.experiment)), ExitStack() as ending:
+        room = room_for_scorers(ready.experiment.resources, ray.cluster_resources())
+        try:
+            scorers = Scorers(ray.put(ready.problem), room, ready.experiment.resources)
+            ending.callback(scorers.close)
+            scorers.wait_until_ready()
+            selection = select_with(scorers, ready, progress)
+        except CrewLost as error:
+            # Scorers speak as in a run; here is nothing to resume, and nothing was written.
+            raise CrewLost(str(error).replace(" with --resume", " again")) from error
+    return selection, {"scorers": room.scorers, "device": room.device}
+
+
+def select_with(scorers: Scorers, ready: Ready, progress: Progress) -> Selection:
+    """Return the selection with scorers that stand ready; any number of them gives the same."""
+    assert ready.state is not None, "what is scored has weights"
+    flat = pack(ready.state)
+
+    def score_and_choose(ranges: Sequence[RowRange], choice: Choice) -> tuple[Selection, float]:
+        scored = scorers.score(
+            "select", flat, ranges, embeddings=choice.embeddings, progress=progress
+        )
+        if scorers.on_gpu:
+            chosen = scorers.choose(choice, scored)
+        else:
+            chosen = choose(choice, scored.outputs, progress=progress)
+        facts = {
+            **chosen.facts,
+            "scoring_retries": float(scored.retries),
+            "scorer_peak_bytes": float(scored.peak_bytes),
+        }
+        return replace(chosen, facts=facts), scored.busy_s
+
+    with torch_threads(ready.experiment.resources.threads_per_rank):
+        return ready.chooser.select(ready.phase, score_and_choose)
+
+
+def room_for_scorers(asked: ResourceSettings, there: Mapping[str, float]) -> Room:
+    """Return where scorers go that have the cluster to themselves.
+
+    GPUs: one scorer each, at most all of them, where nothing else is asked.
+
+    Raises:
+        RoomError: less room than asked for, with both numbers.
+    """
+    cpus, gpus = int(there.get("CPU", 0)), int(there.get("GPU", 0))
+    on_gpu = asked.device == "cuda" or (asked.device == "auto" and gpus > 0)
+    unit, most = ("GPUs", min(gpus, cpus)) if on_gpu else ("CPUs", cpus)
+    told = "scorers" in asked.model_fields_set
+    scorers = asked.scorers if told else max(1, min(asked.scorers, most))
+    if scorers > most:
+        raise RoomError(
+            f"{scorers} scorers need {scorers} {unit}, and the cluster has {most}; lower "
+            "--resources.scorers or add nodes."
+        )
+    return Room(
+        placement="actors",
+        device="cuda" if on_gpu else "cpu",
+        workers=0,
+        scorers=scorers,
+        cpus=scorers,
+        gpus=scorers if on_gpu else 0,
+    )
+
+
+def _without_ranks(experiment: Experiment) -> Experiment:
+    """Return the experiment as the session counts it: one rank is the least that it knows."""
+    update = {"workers": 1, "placement": "auto"}
+    resources = experiment.resources.model_copy(update=update)
+    return experiment.model_copy(update={"resources": resources})
