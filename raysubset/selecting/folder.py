@@ -202,14 +202,13 @@ def _classes(ready: Ready, selection: Selection) -> tuple[ClassCount, ...]:
 def _record(
     path: Path, ready: Ready, selection: Selection, selected: Selected, how: Mapping[str, Any]
 ) -> dict[str, Any]:
-    experiment = ready.experiment.model_dump(mode="json", exclude={"tracking"})
     facts = {k: v for k, v in selection.facts.items() if not k.startswith("seconds_")}
     result = asdict(selected)
     for name in ("run_dir", "ids", "selection"):
         del result[name]  # a folder may be moved; its files are named below
     return {
         "kind": "selection",
-        "experiment": experiment,
+        "experiment": ready.asked,
         "identity": ready.identity,
         "inputs": list(ready.inputs),
         "round": ready.phase.round,

@@ -57,6 +57,7 @@ class Ready:
         chooser: filters, candidates, strategy and quotas around the factors.
         phase: what is to be chosen, as a run's chooser knows it.
         state: the model's weights; None where the strategy reads none.
+        asked: the sections of the experiment that decide here.
         identity: name, parts, pool, model and classes, for heading and record.
         inputs: what it reads, each with its SHA-256.
         notes: what a person should be told before it starts.
@@ -68,6 +69,7 @@ class Ready:
     chooser: Chooser
     phase: Phase
     state: dict[str, Tensor] | None
+    asked: dict[str, Any]
     identity: dict[str, Any]
     inputs: tuple[dict[str, Any], ...]
     notes: tuple[str, ...]
@@ -196,6 +198,9 @@ def _ready(
         visits_before=0,
         total_visits=budget,
     )
+    sections = {"selection", "resources", "seed"}
+    if problem.training is experiment.training:  # not of embeddings: data and model were read
+        sections |= {"data", "model", "training"}
     identity = {
         "name": problem.parts.pool.name,
         "parts": problem.parts.describe(),
@@ -210,6 +215,7 @@ def _ready(
         chooser=chooser_of(experiment, problem, verdict, {strategy}),
         phase=phase,
         state=state,
+        asked=experiment.model_dump(mode="json", include=sections),
         identity=identity,
         inputs=tuple(inputs),
         notes=(*notes_of(experiment, problem, verdict), *notes),

@@ -22,8 +22,8 @@ def heading(ready: Ready) -> str:
             f"{', '.join(others)}, {parts['classes']:,} classes; model "
             f"{printable(ready.identity['model'], 80)}",
             f"{ready.phase.strategy}: {ready.phase.budget:,} ids ({selection.fraction:g} of the "
-            f"pool), quotas by {selection.balance}, seed {ready.experiment.seed}; test rows are "
-            "held out as in a run and never read",
+            f"pool), quotas by {selection.balance}, seed {ready.experiment.seed}"
+            + ("; test rows are held out as in a run, and never read" if parts["test"] else ""),
         ]
     )
 
