@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -51,10 +52,11 @@ def select_with(scorers: Scorers, ready: Ready, progress: Progress) -> Selection
     """Return the selection with scorers that stand ready; any number of them gives the same."""
     assert ready.state is not None, "what is scored has weights"
     flat = pack(ready.state)
+    version = f"select:{hashlib.sha256(flat.data).hexdigest()[:16]}"  # scorers load each but once
 
     def score_and_choose(ranges: Sequence[RowRange], choice: Choice) -> tuple[Selection, float]:
         scored = scorers.score(
-            "select", flat, ranges, embeddings=choice.embeddings, progress=progress
+            version, flat, ranges, embeddings=choice.embeddings, progress=progress
         )
         if scorers.on_gpu:
             chosen = scorers.choose(choice, scored)

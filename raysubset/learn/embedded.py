@@ -20,6 +20,7 @@ from raysubset.learn.data import Dataset
 from raysubset.learn.normalize import Normalize
 from raysubset.learn.parts import Parts, split_parts
 from raysubset.learn.problem import Problem
+from raysubset.learn.rows import tensor_of
 from raysubset.learn.settings import ModelSettings, TrainingSettings
 from raysubset.learn.sources import Sources
 from raysubset.learn.sources.arrays import Arrays, matrix_of, read_arrays, vector_of
@@ -83,8 +84,8 @@ class LinearHead:
     def state(self) -> dict[str, Tensor]:
         """Return it as the state of the model that `linear_head` builds."""
         return {
-            WEIGHT: torch.from_numpy(np.ascontiguousarray(self.weight_CH)),
-            BIAS: torch.from_numpy(np.ascontiguousarray(self.bias_C)),
+            WEIGHT: tensor_of(np.ascontiguousarray(self.weight_CH)),
+            BIAS: tensor_of(np.ascontiguousarray(self.bias_C)),
         }
 
 

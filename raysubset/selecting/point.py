@@ -39,8 +39,8 @@ class Point:
 
 
 def is_of_run(path: Path) -> bool:
-    """Return whether a path is a run folder of ours, or one of its rounds."""
-    return path.is_dir() and (_run_of(path)[0] / EXPERIMENT).is_file()
+    """Return whether a path names a run folder of ours, or one of its rounds."""
+    return not path.is_file() and (_run_of(path)[0] / EXPERIMENT).is_file()
 
 
 def stored_values(checkpoint: str | None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from raysubset.answers import require_run
 from raysubset.core.budget import budget_of
 from raysubset.core.filters import Verdict
 from raysubset.errors import ConfigError, DataError
@@ -106,6 +107,8 @@ def from_checkpoint(experiment: Experiment, checkpoint: str | None) -> Ready:
     _check_strategy(experiment)
     path = None if checkpoint is None else Path(checkpoint).expanduser()
     point = read_point(path) if path is not None and is_of_run(path) else None
+    if path is not None and path.is_dir() and point is None:
+        require_run(path)  # says which runs are inside
     read = {} if path is None or point is not None else read_state(path)
     problem = make_problem(
         data=experiment.data,

@@ -71,6 +71,6 @@ def _sentences(selected: Selected) -> list[str]:
         f"ids: {selected.ids}",
         f"gains, weights and keys: {selected.selection}; what was asked, with SHA-256 of every "
         f"input: {Path(selected.selection).with_name('selection.json')}",
-        "next: is it worth it? `raysubset compare` trains on such a choice beside random ones of "
-        "the same size.",
+        "next: is it worth it? Train on these ids beside a random choice of the same size and "
+        "quotas (the same command with --strategy random), or let `raysubset compare` do both.",
     ]
