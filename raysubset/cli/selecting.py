@@ -96,7 +96,12 @@ def run_select(
     from raysubset.preparation import new_run_folder
     from raysubset.selecting.folder import check_output, write_selected
     from raysubset.selecting.text import heading, outcome
+    from raysubset.storage import is_uri
 
+    if run_dir and is_uri(run_dir):
+        raise ConfigError(
+            f"--run-dir {run_dir}: select writes to a local or mounted folder; copy it from there."
+        )
     name = f"select-{ready.identity['name']}"
     folder = Path(run_dir).absolute() if run_dir else new_run_folder(ready.experiment, name)
     check_output(folder)

@@ -10,6 +10,7 @@ from typing import Any
 
 import ray
 
+from raysubset.cluster.names import LONGEST
 from raysubset.cluster.room import Room
 from raysubset.cluster.scorers import Scorers
 from raysubset.cluster.session import ray_session
@@ -38,7 +39,8 @@ def select_on_ray(ready: Ready, progress: Progress) -> tuple[Selection, dict[str
     with ray_session(_without_ranks(ready.experiment)), ExitStack() as ending:
         room = room_for_scorers(ready.experiment.resources, ray.cluster_resources())
         try:
-            scorers = Scorers(ray.put(ready.problem), room, ready.experiment.resources)
+            name = f"select-{ready.identity['name']}"[:LONGEST]
+            scorers = Scorers(ray.put(ready.problem), room, ready.experiment.resources, name)
             ending.callback(scorers.close)
             scorers.wait_until_ready()
             selection = select_with(scorers, ready, progress)
@@ -56,10 +58,15 @@ def select_with(scorers: Scorers, ready: Ready, progress: Progress) -> Selection
 
     def score_and_choose(ranges: Sequence[RowRange], choice: Choice) -> tuple[Selection, float]:
         scored = scorers.score(
-            version, flat, ranges, embeddings=choice.embeddings, progress=progress
+            version,
+            flat,
+            ranges,
+            embeddings=choice.embeddings,
+            progress=progress,
+            stage="score:select",
         )
         if scorers.on_gpu:
-            chosen = scorers.choose(choice, scored)
+            chosen = scorers.choose(choice, scored, "choose:select")
         else:
             chosen = choose(choice, scored.outputs, progress=progress)
         facts = {

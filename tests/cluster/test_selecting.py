@@ -10,7 +10,7 @@ import pytest
 
 from raysubset.errors import RoomError
 from raysubset.experiment import ResourceSettings
-from tests.cluster.crews import hands_of, ready
+from tests.cluster.crews import ready, some_of
 from tests.small_runs import play
 
 THERE = {"CPU": 8.0, "GPU": 4.0}
@@ -28,25 +28,21 @@ def run(marks: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize("round_", [0, 1])
 def test_any_number_of_scorers_chooses_what_one_process_and_the_run_chose(
-    three_scorers: Any, crew_of_two: Any, run: Path, count: int, round_: int
+    three_scorers: Any, run: Path, count: int, round_: int
 ):
     from raysubset.cluster.selecting import select_with
     from raysubset.selecting.here import select_here
     from tests.selecting.points import at, same, same_choice
 
     point = at(run / "rounds" / f"{round_:04d}")
-    scorers = hands_of(crew_of_two, three_scorers, count).scorers
-    assert scorers is not None
-    chosen = select_with(scorers, point, lambda *_: None)
+    chosen = select_with(some_of(three_scorers, count), point, lambda *_: None)
     assert same(chosen, select_here(point))
     assert same_choice(chosen, run / "rounds" / f"{round_ + 1:04d}")
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_the_command_starts_scorers_and_ends_them(
-    ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_the_command_starts_scorers_and_ends_them(ray_session: None, tmp_path: Path):
     import ray
 
     from raysubset.cli import call
