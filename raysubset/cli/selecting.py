@@ -75,7 +75,7 @@ def select(
     ] = "txt",
     run_dir: _Dir = None,
     local: Local = False,
-) -> Any:  # cyclopts evaluates annotations, and Selected would import torch
+) -> dict[str, Any]:
     """Choose a subset once, by a checkpoint or by embeddings and a head; train nothing."""
     given = {
         "embeddings": embeddings,
@@ -86,7 +86,8 @@ def select(
     }
     start = perf_counter()
     ready = _ready(file, experiment, checkpoint, given)
-    return run_select(ready, run_dir, format, local=local, preparing_s=perf_counter() - start)
+    preparing_s = perf_counter() - start
+    return run_select(ready, run_dir, format, local=local, preparing_s=preparing_s).told()
 
 
 def run_select(

@@ -168,7 +168,7 @@ def read_head(files: EmbeddingFiles) -> LinearHead | None:
         return _head_in(read_arrays(files.head, "--head"), "--head")
     if Path(files.embeddings).suffix.lower() not in (".npz", ".safetensors"):
         return None
-    arrays = read_arrays(files.embeddings, "--embeddings")
+    arrays = read_arrays(files.embeddings, "--embeddings", (WEIGHT, BIAS, CLASSES))
     return _head_in(arrays, "--embeddings") if WEIGHT in arrays.values else None
 
 

@@ -53,7 +53,7 @@ class ClassCount:
 
 @dataclass(frozen=True, kw_only=True)
 class Selected:
-    """What came out: plain values, so that a job can print it as JSON.
+    """What came out.
 
     Attributes:
         run_dir: the folder.
@@ -84,6 +84,12 @@ class Selected:
     share_of_optimum: float | None
     examples_scored: int
     seconds: dict[str, float]
+
+    def told(self) -> dict[str, Any]:
+        """Return it as plain values with the chosen of each class, for a job's RESULT line."""
+        values = asdict(self)
+        del values["classes"]
+        return {**values, "counts": {c.name: c.chosen for c in self.classes}}
 
 
 def check_output(path: Path) -> None:

@@ -64,7 +64,7 @@ def test_the_command_starts_scorers_and_ends_them(ray_session: None, tmp_path: P
     until(lambda: living("GradientActor") <= before, "scorers are still there")
     code, here = call([*words, "--local", "--run-dir", str(tmp_path / "here")])
     assert code == 0
-    assert Path(by_actors.selection).read_bytes() == Path(here.selection).read_bytes()
+    assert Path(by_actors["selection"]).read_bytes() == Path(here["selection"]).read_bytes()
 
 
 def test_scorers_take_what_is_there_unless_a_number_is_asked_for():

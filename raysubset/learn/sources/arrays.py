@@ -62,13 +62,14 @@ class Arrays:
         return found
 
 
-def read_arrays(text: str, option: str) -> Arrays:
+def read_arrays(text: str, option: str, only: Sequence[str] | None = None) -> Arrays:
     """Return the named arrays at a path.
 
     Args:
         text: .npz, .npy (its array is `embeddings`), .safetensors, Parquet or CSV, or a folder of
             Parquet files, which are read in the order of their names.
         option: what an error calls it with.
+        only: the names to read of npz and safetensors, where they are there; None for all.
 
     Raises:
         DataError: nothing there, damaged, of another format, or with objects inside.
@@ -84,17 +85,17 @@ def read_arrays(text: str, option: str) -> Arrays:
         raise DataError(f"{option}={text} is none of {known}; convert it to one of them.")
     not_empty([path])
     read = _safetensors if suffix == ".safetensors" else _numpy
-    return Arrays(where=text, values=read(path))
+    return Arrays(where=text, values=read(path, only))
 
 
-def _numpy(path: Path) -> dict[str, Any]:
+def _numpy(path: Path, only: Sequence[str] | None) -> dict[str, Any]:
     try:
         # Pickles could run code, so an array of objects is refused. npy is mapped, not copied.
         loaded = np.load(path, allow_pickle=False, mmap_mode="r")
         if isinstance(loaded, np.ndarray):
             return {"embeddings": loaded}
         with loaded:
-            return {name: loaded[name] for name in loaded.files}
+            return {name: loaded[name] for name in loaded.files if only is None or name in only}
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
         remedy = (
             "write text as a fixed-width array (dtype 'U'), numbers as numbers"
@@ -105,12 +106,13 @@ def _numpy(path: Path) -> dict[str, Any]:
         raise DataError(f"{path} cannot be read as numpy ({cause}); {remedy}.") from None
 
 
-def _safetensors(path: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def _safetensors(path: Path, only: Sequence[str] | None) -> dict[str, Any]:
+    from safetensors import SafetensorError, safe_open
 
     try:
-        tensors = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            names = [name for name in file.keys() if only is None or name in only]
+            tensors = {name: file.get_tensor(name) for name in names}
     except (OSError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(
