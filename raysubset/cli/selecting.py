@@ -130,7 +130,8 @@ def _ready(
 ) -> Ready:
     """Return the selection of the command's words; refuse what they cannot mean together."""
     from raysubset.selecting.point import stored_values
-    from raysubset.selecting.ready import from_checkpoint, from_embeddings, refuse_unread
+    from raysubset.selecting.ready import from_checkpoint, from_embeddings
+    from raysubset.selecting.unread import refuse_unread
 
     of_embeddings = files["embeddings"] is not None
     if of_embeddings and checkpoint is not None:

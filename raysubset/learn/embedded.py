@@ -30,6 +30,8 @@ from raysubset.learn.sources.rows import OnBadRow
 from raysubset.learn.sources.vocabulary import classes_of_head
 
 WEIGHT, BIAS, CLASSES = "weight", "bias", "classes"
+FIT = "fit"
+"""Instead of a head's file: fit one."""
 
 
 @dataclass(frozen=True, kw_only=True)

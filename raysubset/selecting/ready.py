@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ from raysubset.core.budget import budget_of
 from raysubset.core.filters import Verdict
 from raysubset.errors import ConfigError, DataError
 from raysubset.experiment import Experiment
-from raysubset.learn.checkpoint import file_hash
 from raysubset.learn.choosing import Chooser, filter_pool
 from raysubset.learn.embedded import (
+    FIT,
     EmbeddingFiles,
     LinearHead,
     embedded_problem,
@@ -26,25 +25,14 @@ from raysubset.learn.embedded import (
 from raysubset.learn.head_fit import fit_head
 from raysubset.learn.models import resolved_name
 from raysubset.learn.problem import Problem, make_problem
-from raysubset.learn.sources.files import TABLE_SUFFIXES, tables_in
 from raysubset.learn.states import fitted, read_state
 from raysubset.named import filters_of
 from raysubset.preparation import chooser_of, notes_of
 from raysubset.schedule import Phase
+from raysubset.selecting.inputs import checkpoint_input, file_inputs
 from raysubset.selecting.point import Point, is_of_run, read_point
 
 STRATEGIES = ("glister", "random")
-FIT = "fit"
-_OF_EMBEDDINGS = ("data.validation", "data.on_bad_row", "data.label_column")
-_OF_TRAINING = (
-    "selection.goal",
-    "selection.proxy_epochs",
-    "selection.select_every",
-    "selection.warm_start",
-    "training.",
-    "tracking.",
-)
-_OF_SCORING = ("training.precision", "training.channels_last")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -76,23 +64,6 @@ class Ready:
     notes: tuple[str, ...]
 
 
-def refuse_unread(names: Iterable[str], *, embeddings: bool) -> None:
-    """Refuse options on the command line that would change nothing here.
-
-    Raises:
-        ConfigError: names them.
-    """
-    unread = [n for n in names if n.startswith(_OF_TRAINING) and n not in _OF_SCORING]
-    why = "select trains nothing"
-    if not unread and embeddings:
-        unread = [n for n in names if n.startswith(("data.", "model.", "training."))]
-        unread = [n for n in unread if n not in _OF_EMBEDDINGS]
-        why = "with --embeddings the files are the data and the head is the model"
-    if unread:
-        said = ", ".join(f"--{name}" for name in unread)
-        raise ConfigError(f"{said}: {why}, so this would change nothing; leave it out.")
-
-
 def from_checkpoint(experiment: Experiment, checkpoint: str | None) -> Ready:
     """Return a selection by a model: its data as `run` reads it, its weights from a checkpoint.
 
@@ -107,29 +78,39 @@ def from_checkpoint(experiment: Experiment, checkpoint: str | None) -> Ready:
     _check_strategy(experiment)
     path = None if checkpoint is None else Path(checkpoint).expanduser()
     point = read_point(path) if path is not None and is_of_run(path) else None
-    if path is not None and path.is_dir() and point is None:
-        require_run(path)  # says which runs are inside
-    read = {} if path is None or point is not None else read_state(path)
+    given = point.weights if point is not None else _weights(path)
+    selection, resources = experiment.selection, experiment.resources
     problem = make_problem(
         data=experiment.data,
         model=experiment.model,
         training=experiment.training,
-        scoring_batch=experiment.selection.batch_size,
-        threads=experiment.resources.threads_per_rank,
+        scoring_batch=selection.batch_size,
+        threads=resources.threads_per_rank,
         seed=experiment.seed,
     )
     if point is not None:
         _check_data(point, problem)
-    model, _ = problem.build()
-    size = sum(parameter.numel() for parameter in model.parameters())
-    name = f"{resolved_name(experiment.model.name, problem.in_shape)} ({size:,} parameters)"
-    inputs: list[dict[str, Any]] = [{"what": "data", "sha256": problem.parts.fingerprint}]
-    state, notes = None, tuple[str, ...]()
-    if path is not None:
-        given = read if point is None else point.weights
-        state, notes = fitted(given, model.state_dict(), f"--checkpoint={checkpoint}")
-        inputs.append(_checkpoint_input(path, point))
-    return _ready(experiment, problem, state, inputs, notes, model=name, point=point)
+    found = _Found(problem=problem, model=_told_model(experiment, problem), point=point)
+    if path is None or given is None:
+        return _ready(experiment, found)
+    own = problem.build()[0].state_dict()
+    state, notes = fitted(given, own, f"--checkpoint={checkpoint}")
+    inputs = (checkpoint_input(path, point),)
+    return _ready(experiment, replace(found, state=state, notes=notes, inputs=inputs))
+
+
+def _weights(path: Path | None) -> dict[str, Tensor] | None:
+    """Return the weights of a file; a folder is told which runs are inside."""
+    if path is None:
+        return None
+    if path.is_dir():
+        require_run(path)
+    return read_state(path)
+
+
+def _told_model(experiment: Experiment, problem: Problem) -> str:
+    size = sum(parameter.numel() for parameter in problem.build()[0].parameters())
+    return f"{resolved_name(experiment.model.name, problem.in_shape)} ({size:,} parameters)"
 
 
 def from_embeddings(experiment: Experiment, files: EmbeddingFiles) -> Ready:
@@ -139,89 +120,83 @@ def from_embeddings(experiment: Experiment, files: EmbeddingFiles) -> Ready:
         ConfigError, DataError, ModelError: bad input, named with its remedy.
     """
     _check_strategy(experiment)
-    needed = experiment.selection.strategy != "random"
     fit = files.head == FIT
     head = None if fit else read_head(files)
-    if head is None and needed and not fit:
+    if head is None and not fit and experiment.selection.strategy != "random":
         raise ConfigError(
             "glister reads the head's weight (classes, width) and bias above the embeddings; give "
             "them with --head FILE (arrays weight and bias), or --head fit to fit a logistic "
             "regression on the pool."
         )
-    parts = read_parts(
-        files,
-        head,
-        share=experiment.data.validation,
-        on_bad_row=experiment.data.on_bad_row,
-        seed=experiment.seed,
-    )
-    if fit:
-        head = fit_head(parts, seed=experiment.seed)
-    problem = embedded_problem(
-        parts,
-        scoring_batch=experiment.selection.batch_size,
-        threads=experiment.resources.threads_per_rank,
-        seed=experiment.seed,
-    )
-    return _ready(
-        experiment,
-        problem,
-        None if head is None else head.state(),
-        [{"what": "data", "sha256": parts.fingerprint}, *_file_inputs(files)],
-        () if head is None else head.notes,
+    data, seed = experiment.data, experiment.seed
+    share, on_bad = data.validation, data.on_bad_row
+    parts = read_parts(files, head, share=share, on_bad_row=on_bad, seed=seed)
+    head = fit_head(parts, seed=seed) if fit else head
+    batch, threads = experiment.selection.batch_size, experiment.resources.threads_per_rank
+    found = _Found(
+        problem=embedded_problem(parts, scoring_batch=batch, threads=threads, seed=seed),
         model=_told_head(head, fit),
+        state=None if head is None else head.state(),
+        inputs=tuple(file_inputs(files)),
+        notes=() if head is None else head.notes,
+        sections=("selection", "resources", "seed"),
     )
+    return _ready(experiment, found)
 
 
-def _ready(
-    experiment: Experiment,
-    problem: Problem,
-    state: dict[str, Tensor] | None,
-    inputs: list[dict[str, Any]],
-    notes: tuple[str, ...],
-    *,
-    model: str,
-    point: Point | None = None,
-) -> Ready:
-    strategy = experiment.selection.strategy
-    verdict = filter_pool(problem.parts.pool, filters_of(experiment.selection.filters))
-    num_pool = int(verdict.keep_N.sum())
-    budget = budget_of(experiment.selection.fraction, num_pool)
-    if strategy == "glister" and state is None:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Found:
+    """What either way in gives: see `Ready`."""
+
+    problem: Problem
+    model: str
+    state: dict[str, Tensor] | None = None
+    point: Point | None = None
+    inputs: tuple[dict[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
+    sections: tuple[str, ...] = ("data", "model", "selection", "training", "resources", "seed")
+
+
+def _ready(experiment: Experiment, found: _Found) -> Ready:
+    problem, strategy = found.problem, experiment.selection.strategy
+    if strategy == "glister" and found.state is None:
         raise ConfigError(
             "glister chooses by what a model has learned; give --checkpoint FILE_OR_RUN, or "
             "--embeddings FILE with --head FILE (--strategy random reads neither)."
         )
+    verdict = filter_pool(problem.parts.pool, filters_of(experiment.selection.filters))
+    num_pool = int(verdict.keep_N.sum())
+    data = {"what": "data", "sha256": problem.parts.fingerprint}
+    return Ready(
+        experiment=experiment,
+        problem=problem,
+        verdict=verdict,
+        chooser=chooser_of(experiment, problem, verdict, {strategy}),
+        phase=_phase(strategy, budget_of(experiment.selection.fraction, num_pool), found.point),
+        state=found.state,
+        asked=experiment.model_dump(mode="json", include=set(found.sections)),
+        identity={
+            "name": problem.parts.pool.name,
+            "parts": problem.parts.describe(),
+            "pool": num_pool,
+            "model": found.model,
+            "classes": list(problem.parts.pool.class_names),
+        },
+        inputs=(data, *found.inputs),
+        notes=(*notes_of(experiment, problem, verdict), *found.notes),
+    )
+
+
+def _phase(strategy: str, budget: int, point: Point | None) -> Phase:
+    """Return what a run's chooser would be asked next: rounds and epochs are part of its keys."""
     first = 0 if point is None else point.next_epoch
-    phase = Phase(
+    return Phase(
         round=0 if point is None else point.round + 1,
         strategy=strategy,
         budget=budget,
         epochs=range(first, first + 1),
         visits_before=0,
         total_visits=budget,
-    )
-    sections = {"selection", "resources", "seed"}
-    if problem.training is experiment.training:  # not of embeddings: data and model were read
-        sections |= {"data", "model", "training"}
-    identity = {
-        "name": problem.parts.pool.name,
-        "parts": problem.parts.describe(),
-        "pool": num_pool,
-        "model": model,
-        "classes": list(problem.parts.pool.class_names),
-    }
-    return Ready(
-        experiment=experiment,
-        problem=problem,
-        verdict=verdict,
-        chooser=chooser_of(experiment, problem, verdict, {strategy}),
-        phase=phase,
-        state=state,
-        asked=experiment.model_dump(mode="json", include=sections),
-        identity=identity,
-        inputs=tuple(inputs),
-        notes=(*notes_of(experiment, problem, verdict), *notes),
     )
 
 
@@ -244,28 +219,6 @@ def _check_data(point: Point, problem: Problem) -> None:
             "rows. Leave these options out; or give its weights alone, with the data and model of "
             f"your own: --checkpoint {weights}"
         )
-
-
-def _checkpoint_input(path: Path, point: Point | None) -> dict[str, Any]:
-    if point is None:
-        return {"what": "checkpoint", "path": str(path.absolute()), "sha256": file_hash(path)}
-    return {
-        "what": "checkpoint",
-        "path": str(point.run),
-        "round": point.round,
-        "sha256": point.digest,
-    }
-
-
-def _file_inputs(files: EmbeddingFiles) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    for option, text in files.named.items():
-        if option == "head" and text == FIT:
-            continue
-        path = Path(text).expanduser()
-        each = tables_in(path, TABLE_SUFFIXES) if path.is_dir() else (path,)
-        found += [{"what": option, "path": str(p.absolute()), "sha256": file_hash(p)} for p in each]
-    return found
 
 
 def _told_head(head: LinearHead | None, fit: bool) -> str:
