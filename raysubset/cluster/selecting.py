@@ -10,6 +10,7 @@ from typing import Any
 
 import ray
 
+from raysubset.cluster.blocks import Blocks
 from raysubset.cluster.names import LONGEST
 from raysubset.cluster.room import Room
 from raysubset.cluster.scorers import Scorers
@@ -40,18 +41,23 @@ def select_on_ray(ready: Ready, progress: Progress) -> tuple[Selection, dict[str
         room = room_for_scorers(ready.experiment.resources, ray.cluster_resources())
         try:
             name = f"select-{ready.identity['name']}"[:LONGEST]
-            scorers = Scorers(ray.put(ready.problem), room, ready.experiment.resources, name)
+            lean: Any = ray.put(ready.problem.lean())
+            scorers = Scorers(lean, room, ready.experiment.resources, name)
             ending.callback(scorers.close)
+            blocks = Blocks(ready.problem.parts, ready.problem.scoring_batch)
             scorers.wait_until_ready()
-            selection = select_with(scorers, ready, progress)
+            selection = select_with(scorers, blocks, ready, progress)
         except CrewLost as error:
             # Scorers speak as in a run; here is nothing to resume, and nothing was written.
             raise CrewLost(str(error).replace(" with --resume", " again")) from error
     return selection, {"scorers": room.scorers, "device": room.device}
 
 
-def select_with(scorers: Scorers, ready: Ready, progress: Progress) -> Selection:
-    """Return the selection with scorers that stand ready; any number of them gives the same."""
+def select_with(scorers: Scorers, blocks: Blocks, ready: Ready, progress: Progress) -> Selection:
+    """Return the selection with scorers that stand ready; any number of them gives the same.
+
+    Each reads the blocks that hold its ranges, and no process but this one the pool.
+    """
     assert ready.state is not None, "what is scored has weights"
     flat = pack(ready.state)
     version = f"select:{hashlib.sha256(flat.data).hexdigest()[:16]}"  # scorers load each but once
@@ -60,7 +66,7 @@ def select_with(scorers: Scorers, ready: Ready, progress: Progress) -> Selection
         scored = scorers.score(
             version,
             flat,
-            ranges,
+            blocks.located(ranges),
             embeddings=choice.embeddings,
             progress=progress,
             stage="score:select",
@@ -72,7 +78,7 @@ def select_with(scorers: Scorers, ready: Ready, progress: Progress) -> Selection
         facts = {
             **chosen.facts,
             "scoring_retries": float(scored.retries),
-            "scorer_peak_bytes": float(scored.peak_bytes),
+            **{f"scorer_{kind}_bytes": float(n) for kind, n in scored.memory.items()},
         }
         return replace(chosen, facts=facts), scored.busy_s
 

@@ -129,7 +129,10 @@ def read_parts(
         validation = _validation(files, files.validation_embeddings, classes, pool, on_bad_row)
     empty = pool.at(np.zeros(0, dtype=np.int64))
     sources = Sources(train=pool, validation=validation, test=empty)
-    return split_parts(sources, validation=share, tuning=None, test=None, seed=seed)
+    parts = split_parts(sources, validation=share, tuning=None, test=None, seed=seed)
+    if parts.pool.num_examples < 2:
+        raise DataError(f"--embeddings={files.embeddings} leaves a pool of one row; give more.")
+    return parts
 
 
 def _validation(

@@ -10,7 +10,7 @@ import pytest
 
 from raysubset.errors import RoomError
 from raysubset.experiment import ResourceSettings
-from tests.cluster.crews import ready, some_of
+from tests.cluster.crews import blocks, ready, some_of
 from tests.small_runs import play
 
 THERE = {"CPU": 8.0, "GPU": 4.0}
@@ -35,7 +35,8 @@ def test_any_number_of_scorers_chooses_what_one_process_and_the_run_chose(
     from tests.selecting.points import at, same, same_choice
 
     point = at(run / "rounds" / f"{round_:04d}")
-    chosen = select_with(some_of(three_scorers, count), point, lambda *_: None)
+    scorers = some_of(three_scorers, count)
+    chosen = select_with(scorers, blocks(), point, lambda *_: None)
     assert same(chosen, select_here(point))
     assert same_choice(chosen, run / "rounds" / f"{round_ + 1:04d}")
 
