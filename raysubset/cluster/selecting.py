@@ -25,6 +25,8 @@ from raysubset.selecting.here import reads_weights, select_here
 from raysubset.selecting.ready import Ready
 from raysubset.strategies.selection import Selection
 
+AUTO_ON_CPU = 2  # scorers where nothing is asked for: a pass over a pool is short
+
 
 def select_on_ray(ready: Ready, progress: Progress) -> tuple[Selection, dict[str, Any]]:
     """Return the selection, and who scored for it.
@@ -38,7 +40,7 @@ def select_on_ray(ready: Ready, progress: Progress) -> tuple[Selection, dict[str
     if not reads_weights(ready):
         return select_here(ready, progress), {"scorers": 0}
     with ray_session(_without_ranks(ready.experiment)), ExitStack() as ending:
-        room = room_for_scorers(ready.experiment.resources, ray.cluster_resources())
+        room = room_for_scorers(ready.experiment.resources, _nodes())
         try:
             name = f"select-{ready.identity['name']}"[:LONGEST]
             lean: Any = ray.put(ready.problem.lean())
@@ -86,19 +88,22 @@ def select_with(scorers: Scorers, blocks: Blocks, ready: Ready, progress: Progre
         return ready.chooser.select(ready.phase, score_and_choose)
 
 
-def room_for_scorers(asked: ResourceSettings, there: Mapping[str, float]) -> Room:
-    """Return where scorers go that have the cluster to themselves.
+def room_for_scorers(asked: ResourceSettings, nodes: Sequence[Mapping[str, float]]) -> Room:
+    """Return where scorers go that have the cluster to themselves: a whole place each.
 
-    GPUs: one scorer each, at most all of them, where nothing else is asked.
+    Args:
+        asked: a number of scorers that was asked for is kept; else one on every GPU, or two CPUs.
+        nodes: the resources of every node.
 
     Raises:
         RoomError: less room than asked for, with both numbers.
     """
-    cpus, gpus = int(there.get("CPU", 0)), int(there.get("GPU", 0))
-    on_gpu = asked.device == "cuda" or (asked.device == "auto" and gpus > 0)
-    unit, most = ("GPUs", min(gpus, cpus)) if on_gpu else ("CPUs", cpus)
-    told = "scorers" in asked.model_fields_set
-    scorers = asked.scorers if told else max(1, min(asked.scorers, most))
+    cpus, gpus = [int(n.get("CPU", 0)) for n in nodes], [int(n.get("GPU", 0)) for n in nodes]
+    on_gpu = asked.device == "cuda" or (asked.device == "auto" and sum(gpus) > 0)
+    unit = "GPUs with a CPU each" if on_gpu else "CPUs"
+    most = sum(map(min, cpus, gpus)) if on_gpu else sum(cpus)
+    told = asked.scorers if "scorers" in asked.model_fields_set else "auto"
+    scorers = max(1, most if on_gpu else min(AUTO_ON_CPU, most)) if told == "auto" else told
     if scorers > most:
         raise RoomError(
             f"{scorers} scorers need {scorers} {unit}, and the cluster has {most}; lower "
@@ -112,6 +117,10 @@ def room_for_scorers(asked: ResourceSettings, there: Mapping[str, float]) -> Roo
         cpus=scorers,
         gpus=scorers if on_gpu else 0,
     )
+
+
+def _nodes() -> list[dict[str, float]]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def _without_ranks(experiment: Experiment) -> Experiment:

@@ -44,11 +44,17 @@ def is_of_run(path: Path) -> bool:
 
 
 def stored_values(checkpoint: str | None) -> dict[str, Any]:
-    """Return the experiment of a checkpoint that is a run of ours, nested; {} for any other."""
+    """Return the experiment of a checkpoint that is a run of ours, nested; {} for any other.
+
+    Where the run ran is left out, but for the threads that its sums depend on.
+    """
     path = None if checkpoint is None else Path(checkpoint).expanduser()
     if path is None or not is_of_run(path):
         return {}
-    return Experiment.read(_run_of(path)[0] / EXPERIMENT)
+    values = Experiment.read(_run_of(path)[0] / EXPERIMENT)
+    here = values.pop("resources", {})
+    threads = {k: v for k, v in here.items() if k == "threads_per_rank"}
+    return {**values, "resources": threads} if threads else values
 
 
 def read_point(path: Path) -> Point:

@@ -13,7 +13,7 @@ from raysubset.experiment import ResourceSettings
 from tests.cluster.crews import blocks, ready, some_of
 from tests.small_runs import play
 
-THERE = {"CPU": 8.0, "GPU": 4.0}
+THERE = [{"CPU": 4.0, "GPU": 2.0}, {"CPU": 4.0, "GPU": 2.0}]
 
 
 @pytest.fixture(scope="module")
@@ -71,16 +71,21 @@ def test_the_command_starts_scorers_and_ends_them(ray_session: None, tmp_path: P
 def test_scorers_take_what_is_there_unless_a_number_is_asked_for():
     from raysubset.cluster.selecting import room_for_scorers
 
-    assert room_for_scorers(ResourceSettings(), {"CPU": 1.0}).scorers == 1
-    on_gpu = room_for_scorers(ResourceSettings(), {"CPU": 8.0, "GPU": 1.0})
+    def room(nodes: Any, **asked: Any) -> Any:
+        return room_for_scorers(ResourceSettings(**asked), nodes)
+
+    assert room([{"CPU": 1.0}]).scorers == 1
+    on_gpu = room([{"CPU": 8.0, "GPU": 1.0}, {"CPU": 8.0}])
     assert (on_gpu.device, on_gpu.scorers, on_gpu.gpus) == ("cuda", 1, 1)
-    assert room_for_scorers(ResourceSettings(scorers=4), THERE).gpus == 4
-    assert room_for_scorers(ResourceSettings(scorers=6, device="cpu"), THERE).cpus == 6
-    for asked, there in (
+    assert room(THERE).scorers == room(THERE, scorers=4).gpus == 4
+    assert room(THERE, scorers=6, device="cpu").cpus == 6
+    for asked, nodes in (
         ({"scorers": 5}, THERE),
-        ({"scorers": 2}, {"CPU": 1.0}),
-        ({"device": "cuda"}, {"CPU": 8.0}),
-        ({}, {}),
+        ({"scorers": 2}, [{"CPU": 1.0}]),
+        ({"device": "cuda"}, [{"CPU": 8.0}]),
+        ({"device": "cuda"}, [{"CPU": 8.0}, {"GPU": 1.0}]),
+        ({"device": "cuda", "scorers": 1}, [{"CPU": 4.0, "GPU": 0.5}, {"CPU": 4.0, "GPU": 0.5}]),
+        ({}, []),
     ):
         with pytest.raises(RoomError, match=r"lower --resources.scorers or add nodes"):
-            room_for_scorers(ResourceSettings(**asked), there)
+            room(nodes, **asked)

@@ -13,6 +13,7 @@ import pytest
 from raysubset.core.budget import budget_of
 from raysubset.learn.embedded import EmbeddingFiles
 from raysubset.selecting.here import select_here
+from raysubset.selecting.point import stored_values
 from tests.selecting.points import at, dumped, files_in, of_files, same, same_choice, write
 from tests.small_runs import BLOCKS, Left, play, prepared
 
@@ -120,3 +121,9 @@ def test_a_share_for_validation_is_drawn_by_class_and_seed(finished: Any, tmp_pa
     assert (parts.validation.class_count_C > 0).all()
     again = of_files(EmbeddingFiles(embeddings=path), data__validation=0.25, seed=1).problem.parts
     assert not np.array_equal(again.validation.id_N, parts.validation.id_N)
+
+
+def test_where_a_run_ran_says_nothing_of_where_it_is_chosen(finished: Any):
+    stored = stored_values(str(finished("blocks").rounds[0].parents[1]))
+    assert set(stored["resources"]) == {"threads_per_rank"}  # sums depend on threads
+    assert stored["selection"]["fraction"] == 0.25
