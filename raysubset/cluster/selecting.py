@@ -18,6 +18,7 @@ from raysubset.cluster.session import ray_session
 from raysubset.errors import CrewLost, RoomError
 from raysubset.experiment import Experiment, ResourceSettings
 from raysubset.learn.choosing import Choice, Progress, choose
+from raysubset.learn.numerics import settled
 from raysubset.learn.problem import torch_threads
 from raysubset.learn.scoring import RowRange
 from raysubset.learn.weights import pack
@@ -84,7 +85,8 @@ def select_with(scorers: Scorers, blocks: Blocks, ready: Ready, progress: Progre
         }
         return replace(chosen, facts=facts), scored.busy_s
 
-    with torch_threads(ready.experiment.resources.threads_per_rank):
+    threads = ready.experiment.resources.threads_per_rank
+    with torch_threads(threads), settled(ready.problem.training):
         return ready.chooser.select(ready.phase, score_and_choose)
 
 

@@ -219,13 +219,15 @@ def _single(array: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(array, dtype=np.float32)
 
 
-def embedded_problem(parts: Parts, *, scoring_batch: int, threads: int, seed: int) -> Problem:
+def embedded_problem(
+    parts: Parts, *, scoring_batch: int, threads: int, seed: int, deterministic: bool = False
+) -> Problem:
     """Return the problem whose content is the embeddings themselves: nothing is normalised."""
     width = parts.pool.content.shape[1]
     return Problem(
         parts=parts,
         model=ModelSettings(name=f"{__name__}:{linear_head.__name__}"),
-        training=TrainingSettings(precision="fp32"),
+        training=TrainingSettings(precision="fp32", deterministic=deterministic),
         scoring_batch=scoring_batch,
         threads=threads,
         seed=seed,

@@ -8,6 +8,7 @@ import torch
 
 from raysubset.learn.choosing import Choice, Progress
 from raysubset.learn.local import LocalPool
+from raysubset.learn.numerics import settled
 from raysubset.learn.problem import torch_threads
 from raysubset.learn.scoring import RowRange, Scorer
 from raysubset.learn.weights import Weights
@@ -21,7 +22,8 @@ def select_here(ready: Ready, progress: Progress | None = None) -> Selection:
     if not reads_weights(ready):
         return ready.chooser.select(ready.phase, _never)
     device = torch.device(local_device(ready.experiment.resources.device))
-    with torch_threads(ready.experiment.resources.threads_per_rank):
+    threads = ready.experiment.resources.threads_per_rank
+    with torch_threads(threads), settled(ready.problem.training):
         scorer = Scorer(ready.problem, device)
         weights = Weights(round=ready.phase.round - 1, tensors=ready.state)
         pool = LocalPool(ready.chooser, scorer, progress or _nobody)

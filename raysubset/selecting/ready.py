@@ -133,8 +133,15 @@ def from_embeddings(experiment: Experiment, files: EmbeddingFiles) -> Ready:
     parts = read_parts(files, head, share=share, on_bad_row=on_bad, seed=seed)
     head = fit_head(parts, seed=seed) if fit else head
     batch, threads = experiment.selection.batch_size, experiment.resources.threads_per_rank
+    problem = embedded_problem(
+        parts,
+        scoring_batch=batch,
+        threads=threads,
+        seed=seed,
+        deterministic=experiment.training.deterministic,
+    )
     found = _Found(
-        problem=embedded_problem(parts, scoring_batch=batch, threads=threads, seed=seed),
+        problem=problem,
         model=_told_head(head, fit),
         state=None if head is None else head.state(),
         inputs=tuple(file_inputs(files)),

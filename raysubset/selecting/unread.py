@@ -6,7 +6,10 @@ from collections.abc import Iterable
 
 from raysubset.errors import ConfigError
 
-_OF_EMBEDDINGS = ("data.validation", "data.on_bad_row", "data.label_column")
+_OF_EMBEDDINGS = (
+    *("data.validation", "data.on_bad_row", "data.label_column"),
+    "training.deterministic",
+)
 _OF_TRAINING = (
     "selection.goal",
     "selection.proxy_epochs",
@@ -15,7 +18,7 @@ _OF_TRAINING = (
     "training.",
     "tracking.",
 )
-_OF_SCORING = ("training.precision", "training.channels_last")
+_OF_SCORING = ("training.precision", "training.channels_last", "training.deterministic")
 
 
 def refuse_unread(names: Iterable[str], *, embeddings: bool) -> None:
