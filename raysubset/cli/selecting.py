@@ -13,9 +13,9 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from raysubset.cli.app import app
-from raysubset.cli.looking_on import EXIT_TERMINATED, screen
+from raysubset.cli.looking_on import Terminated, screen
 from raysubset.cli.options import File, Local, Options, resolve_over
-from raysubset.errors import ConfigError, Stopped
+from raysubset.errors import ConfigError
 from raysubset.experiment import Experiment, flatten
 
 if TYPE_CHECKING:
@@ -176,16 +176,10 @@ def _stoppable() -> Generator[None]:
     """Own SIGTERM: actors end in good order, and nothing was written yet."""
 
     def terminate(*_: object) -> None:
-        raise _Terminated("terminated; nothing was written. Run the same command again.")
+        raise Terminated("terminated; nothing was written. Run the same command again.")
 
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-class _Terminated(Stopped):
-    """SIGTERM: a scheduler wants its machine back."""
-
-    exit_code = EXIT_TERMINATED

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
+from jobs.select import main
 from raysubset.cli import call
 from raysubset.learn.checkpoint import WEIGHTS, file_hash
 from raysubset.records import read_table
@@ -165,6 +166,14 @@ def test_a_scheduler_that_ends_it_finds_nothing_half_made(
     assert code == 75 and signal.getsignal(signal.SIGTERM) is before
     assert "nothing was written" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_job_ends_with_what_was_chosen(own: Any, tmp_path: Path, capsys: Any):
+    assert main(words(own, "--run-dir", str(tmp_path / "out"))[1:]) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("RESULT "))
+    assert result["outcome"] == "done" and result["run_dir"] == str(tmp_path / "out")
+    assert Path(result["ids"]).read_text().count("\n") == sum(result["counts"].values())
+    assert main(words(own, "--run-dir", str(tmp_path / "out"))[1:]) == 2  # used
 
 
 def test_without_a_folder_each_call_gets_a_new_one(
