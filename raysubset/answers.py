@@ -106,6 +106,11 @@ def export(
         raise ConfigError(f"round {number} is not in {shown(path)}; finished rounds: {known}.")
     table = _with_keys(path, read_table(path / "rounds" / f"{number:04d}" / "selection.parquet"))
     target = Path(output) if output else path / f"ids-round-{number:04d}.{format_}"
+    return write_ids(target, table, format_)
+
+
+def write_ids(target: Path, table: pa.Table, format_: Format) -> Path:
+    """Write chosen ids in the order of choice, for another tool; return the file."""
     try:
         _WRITERS[format_](target, table)
     except OSError as error:
@@ -180,7 +185,9 @@ def _write_csv(target: Path, table: pa.Table) -> None:
 
 
 def _write_json(target: Path, table: pa.Table) -> None:
-    ids = {"round": table["round"][0].as_py(), "ids": table["id"].to_pylist()}
+    ids: dict[str, Any] = {"ids": table["id"].to_pylist()}
+    if "round" in table.column_names:  # a one-shot selection belongs to none
+        ids = {"round": table["round"][0].as_py(), **ids}
     target.write_text(json.dumps(ids) + "\n", encoding="utf-8")
 
 

@@ -105,14 +105,14 @@ def load_data(experiment: Experiment) -> Sources:
 
 def with_strategy(experiment: Experiment, problem: Problem, verdict: Verdict) -> Prepared:
     """Return the run of one strategy over a problem that is loaded already."""
-    num_pool, notes = int(verdict.keep_N.sum()), _notes(experiment, problem, verdict)
+    num_pool, notes = int(verdict.keep_N.sum()), notes_of(experiment, problem, verdict)
     given = problem, verdict
     problem, verdict = _on_own_rows(experiment, problem, verdict)
     num_rows = int(verdict.keep_N.sum())
     phases = plan(experiment, num_pool, num_rows)
     model, size = _check_model_and_budget(experiment, problem, phases)
     names = {phase.strategy for phase in phases} - {KEPT}
-    chooser = _chooser(experiment, problem, verdict, names)
+    chooser = chooser_of(experiment, problem, verdict, names)
     identity = {
         "data": problem.parts.fingerprint,
         "name": problem.parts.pool.name,
@@ -162,14 +162,14 @@ def _random_ids(experiment: Experiment, problem: Problem, verdict: Verdict) -> n
         visits_before=0,
         total_visits=budget,
     )
-    return _chooser(experiment, problem, verdict, {"random"}).select(phase, _never).ids
+    return chooser_of(experiment, problem, verdict, {"random"}).select(phase, _never).ids
 
 
 def _never(ranges: Sequence[RowRange], choice: Choice) -> tuple[Selection, float]:
     raise AssertionError("a random choice scores nothing")
 
 
-def _chooser(
+def chooser_of(
     experiment: Experiment, problem: Problem, verdict: Verdict, names: Iterable[str]
 ) -> Chooser:
     """Return what turns phases of these strategies into selections."""
@@ -303,7 +303,8 @@ def _check_model_and_budget(
     return f"{name} ({size:,} parameters)", size
 
 
-def _notes(experiment: Experiment, problem: Problem, verdict: Verdict) -> tuple[str, ...]:
+def notes_of(experiment: Experiment, problem: Problem, verdict: Verdict) -> tuple[str, ...]:
+    """Return what a person should be told of the data and the budget before it starts."""
     parts, notes = problem.parts, []
     for part in (parts.pool, parts.validation, parts.test):
         notes += [note for note in part.notes if note not in notes]

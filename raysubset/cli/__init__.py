@@ -1,6 +1,6 @@
 """The command line. Names become values here; heavy imports wait until a command needs them."""
 
-from raysubset.cli import asking, frontier, reporting, runs
+from raysubset.cli import asking, frontier, reporting, runs, selecting
 from raysubset.cli.app import app, call, main
 from raysubset.cli.options import long_forms, resolve
 
@@ -14,4 +14,5 @@ __all__ = [
     "reporting",
     "resolve",
     "runs",
+    "selecting",
 ]

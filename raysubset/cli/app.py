@@ -22,6 +22,10 @@ OF_FRONTIER = (
     *("fractions", "strategies", "seeds", "max-drop", "no-controls", "price-per-hour"),
     *("tune-lr", "sweep", "search", "samples", "early-stop"),
 )
+OF_SELECT = (
+    *("checkpoint", "embeddings", "validation-embeddings", "labels", "validation-labels"),
+    *("head", "format"),
+)
 
 app = App(
     name="raysubset",
@@ -69,7 +73,7 @@ def _told(error: cyclopts.CycloptsError) -> str:
         return sentences(error.__cause__)
     if isinstance(error, cyclopts.UnknownOptionError):
         word = str(error.token.keyword or error.token.value).removeprefix("--")
-        known = [*options(), *OWN, *OF_FRONTIER]
+        known = [*options(), *OWN, *OF_FRONTIER, *OF_SELECT]
         return f"unknown option --{word}{did_you_mean(word, known).replace('mean ', 'mean --')}"
     return str(error)
 

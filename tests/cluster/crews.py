@@ -60,13 +60,17 @@ def room(*, workers: int, scorers: int = 0) -> Room:
 
 def hands_of(crew: Crew, scorers: Scorers | None = None, count: int = 0) -> Hands:
     """Return a crew's hands, with this many of the scorers."""
-    some = None
-    if scorers is not None and count:
-        some = copy.copy(scorers)
-        some.actors = scorers.actors[:count]
-        some.gone, some.resting, some.asked = set(), {}, {}
+    some = some_of(scorers, count) if scorers is not None and count else None
     place = room(workers=crew.room.workers, scorers=count)
     return Hands(room=place, blocks=blocks(), crew=crew, scorers=some)
+
+
+def some_of(scorers: Scorers, count: int) -> Scorers:
+    """Return the first of the scorers, as if there were no others."""
+    some = copy.copy(scorers)
+    some.actors = scorers.actors[:count]
+    some.gone, some.resting, some.asked = set(), {}, {}
+    return some
 
 
 def play_on(hands: Hands, run: Prepared, folder: Path, **how: Any) -> tuple[Outcome, Left]:

@@ -1,0 +1,132 @@
+"""A selection by dedicated scoring actors: no crew, no training."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+import ray
+
+from raysubset.cluster.blocks import Blocks
+from raysubset.cluster.names import LONGEST
+from raysubset.cluster.room import Room
+from raysubset.cluster.scorers import Scorers
+from raysubset.cluster.session import ray_session
+from raysubset.errors import CrewLost, RoomError
+from raysubset.experiment import Experiment, ResourceSettings
+from raysubset.learn.choosing import Choice, Progress, choose
+from raysubset.learn.numerics import settled
+from raysubset.learn.problem import torch_threads
+from raysubset.learn.scoring import RowRange
+from raysubset.learn.weights import pack
+from raysubset.selecting.here import reads_weights, select_here
+from raysubset.selecting.ready import Ready
+from raysubset.strategies.selection import Selection
+
+AUTO_ON_CPU = 2  # scorers where nothing is asked for: a pass over a pool is short
+
+
+def select_on_ray(ready: Ready, progress: Progress) -> tuple[Selection, dict[str, Any]]:
+    """Return the selection, and who scored for it.
+
+    On the Ray that is connected or named by RAY_ADDRESS, else on a private one; what scores
+    nothing starts none.
+
+    Raises:
+        RoomError: less room than the scorers need. CrewLost: they died or fell silent.
+    """
+    if not reads_weights(ready):
+        return select_here(ready, progress), {"scorers": 0}
+    with ray_session(_without_ranks(ready.experiment)), ExitStack() as ending:
+        room = room_for_scorers(ready.experiment.resources, _nodes())
+        try:
+            name = f"select-{ready.identity['name']}"[:LONGEST]
+            lean: Any = ray.put(ready.problem.lean())
+            scorers = Scorers(lean, room, ready.experiment.resources, name)
+            ending.callback(scorers.close)
+            blocks = Blocks(ready.problem.parts, ready.problem.scoring_batch)
+            scorers.wait_until_ready()
+            selection = select_with(scorers, blocks, ready, progress)
+        except CrewLost as error:
+            # Scorers speak as in a run; here is nothing to resume, and nothing was written.
+            raise CrewLost(str(error).replace(" with --resume", " again")) from error
+    return selection, {"scorers": room.scorers, "device": room.device}
+
+
+def select_with(scorers: Scorers, blocks: Blocks, ready: Ready, progress: Progress) -> Selection:
+    """Return the selection with scorers that stand ready; any number of them gives the same.
+
+    Each reads the blocks that hold its ranges, and no process but this one the pool.
+    """
+    assert ready.state is not None, "what is scored has weights"
+    flat = pack(ready.state)
+    version = f"select:{hashlib.sha256(flat.data).hexdigest()[:16]}"  # scorers load each but once
+
+    def score_and_choose(ranges: Sequence[RowRange], choice: Choice) -> tuple[Selection, float]:
+        scored = scorers.score(
+            version,
+            flat,
+            blocks.located(ranges),
+            embeddings=choice.embeddings,
+            progress=progress,
+            stage="score:select",
+        )
+        if scorers.on_gpu:
+            chosen = scorers.choose(choice, scored, "choose:select")
+        else:
+            chosen = choose(choice, scored.outputs, progress=progress)
+        facts = {
+            **chosen.facts,
+            "scoring_retries": float(scored.retries),
+            **{f"scorer_{kind}_bytes": float(n) for kind, n in scored.memory.items()},
+        }
+        return replace(chosen, facts=facts), scored.busy_s
+
+    threads = ready.experiment.resources.threads_per_rank
+    with torch_threads(threads), settled(ready.problem.training):
+        return ready.chooser.select(ready.phase, score_and_choose)
+
+
+def room_for_scorers(asked: ResourceSettings, nodes: Sequence[Mapping[str, float]]) -> Room:
+    """Return where scorers go that have the cluster to themselves: a whole place each.
+
+    Args:
+        asked: a number of scorers that was asked for is kept; else one on every GPU, or two CPUs.
+        nodes: the resources of every node.
+
+    Raises:
+        RoomError: less room than asked for, with both numbers.
+    """
+    cpus, gpus = [int(n.get("CPU", 0)) for n in nodes], [int(n.get("GPU", 0)) for n in nodes]
+    on_gpu = asked.device == "cuda" or (asked.device == "auto" and sum(gpus) > 0)
+    unit = "GPUs with a CPU each" if on_gpu else "CPUs"
+    most = sum(map(min, cpus, gpus)) if on_gpu else sum(cpus)
+    told = asked.scorers if "scorers" in asked.model_fields_set else "auto"
+    scorers = max(1, most if on_gpu else min(AUTO_ON_CPU, most)) if told == "auto" else told
+    if scorers > most:
+        raise RoomError(
+            f"{scorers} scorers need {scorers} {unit}, and the cluster has {most}; lower "
+            "--resources.scorers or add nodes."
+        )
+    return Room(
+        placement="actors",
+        device="cuda" if on_gpu else "cpu",
+        workers=0,
+        scorers=scorers,
+        cpus=scorers,
+        gpus=scorers if on_gpu else 0,
+    )
+
+
+def _nodes() -> list[dict[str, float]]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _without_ranks(experiment: Experiment) -> Experiment:
+    """Return the experiment as the session counts it: one rank is the least that it knows."""
+    update = {"workers": 1, "placement": "auto"}
+    resources = experiment.resources.model_copy(update=update)
+    return experiment.model_copy(update={"resources": resources})
