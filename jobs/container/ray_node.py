@@ -57,9 +57,11 @@ class RayNode:
         """
         up = self._up.wait(seconds)
         if self._process.poll() is not None:
-            told = "".join(self._last_words).strip()
+            for line in self._last_words:
+                print(line, end="", file=sys.stderr)
+            why = next((line for line in reversed(self._last_words) if line.strip()), "no word")
             raise RayNodeFailed(
-                f"`ray start` ended with exit code {self._process.returncode}: {told}"
+                f"`ray start` ended with exit code {self._process.returncode}: {why.strip()}"
             )
         return up
 
@@ -106,10 +108,11 @@ def ray_node(words: Sequence[str], environ: Mapping[str, str]) -> Generator[RayN
 def head_words(address: str, port: int) -> list[str]:
     """Return how the first host starts its Ray: on the job's network only, without a dashboard.
 
-    --node-ip-address: the address that the job's own name of this host stands for, so a second
-    interface of the machine is not advertised to anyone.
+    --node-ip-address: the address that the job's own name of this host stands for; it is what the
+    other hosts are told. (Ray still listens on all interfaces: the token and the network guard it.)
+    --no-monitor: nothing here scales.
     """
-    return ["--head", f"--node-ip-address={address}", f"--port={port}", *_QUIET]
+    return ["--head", f"--node-ip-address={address}", f"--port={port}", "--no-monitor", *_QUIET]
 
 
 def joining_words(address: str, first: str, port: int) -> list[str]:
@@ -182,4 +185,6 @@ def with_token(environ: Mapping[str, str], token: str, folder: Path) -> dict[str
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(token)
     cleared = {k: v for k, v in environ.items() if k not in ("RAY_AUTH_TOKEN", "RAY_ADDRESS")}
-    return {**cleared, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(path)}
+    token_set = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(path)}
+    # Ray Train would ask Ray for notices of preemption, and nobody gives Ray any here.
+    return {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0", **cleared, **token_set}

@@ -14,7 +14,7 @@ as `section.option`), folders for checkpoints, model and output; see platform_jo
 A line per round and one at the end are for metric definitions; the expressions stand in
 `round_lines.METRIC_DEFINITIONS`:
 
-    round=3 epoch=39 strategy=glister examples=129 validation_accuracy=0.91 ... seconds_selection=1.2
+    round=3 epoch=39 strategy=glister examples=129 validation_accuracy=0.91 ...
     finished=1 strategy=glister ... test_accuracy=0.98 ... speed_up=7.7
 
 Exit codes: 0 done, 1 failed, 2 bad input (nothing was started), 75 terminated (SIGTERM; resumable).
@@ -46,7 +46,7 @@ from jobs.container.platform_job import (  # noqa: E402
     read_job,
 )
 from jobs.container.roll_call import END, JOINED, START, HostLost, Line, RollCall, answer  # noqa: E402
-from raysubset.errors import ConfigError, RaySubsetError, Stopped  # noqa: E402
+from raysubset.errors import RaySubsetError, Stopped  # noqa: E402
 
 EXIT_FAILED, EXIT_TERMINATED = 1, 75
 START_S = 300.0  # for `ray start`, and for every host to come
