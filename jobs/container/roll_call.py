@@ -197,8 +197,6 @@ def answer(to: tuple[str, int], host: str, token: str, seconds: float) -> Line:
     while True:
         try:
             line = Line(socket.create_connection(to, timeout=10))
-            line.say(f"{host} {proof_of(host, token)}")
-            return line
         except OSError as error:  # not up yet, or its name is not known yet
             if time.monotonic() > end:
                 raise HostLost(
@@ -206,6 +204,9 @@ def answer(to: tuple[str, int], host: str, token: str, seconds: float) -> Line:
                     f"s ({error}); look at its log."
                 ) from None
             time.sleep(0.5)
+        else:
+            line.say(f"{host} {proof_of(host, token)}")
+            return line
 
 
 def proof_of(host: str, token: str) -> str:

@@ -83,9 +83,7 @@ def main(words: Sequence[str]) -> int:
 
 def _play(job: PlatformJob, private: Path) -> int:
     """Lead or follow, with the token in place."""
-    import torch
-
-    experiment = experiment_of(job, _gpus(torch.cuda.device_count))  # every host refuses by itself
+    experiment = experiment_of(job, _gpus())  # every host refuses by itself
     token, note = nodes.token_of(job, os.environ)
     if note and job.leads:
         print(f"note: {note}", flush=True)
@@ -230,9 +228,13 @@ def _join_s() -> float:
     return float(os.environ.get(JOIN_S, START_S))
 
 
-def _gpus(count: Callable[[], int]) -> int:
-    told = os.environ.get("SM_NUM_GPUS", "")
-    return int(told) if told.isdigit() else count()
+def _gpus() -> int:
+    """Return how many GPUs this host has; all hosts of a job are of one kind."""
+    if (told := os.environ.get("SM_NUM_GPUS", "")).isdigit():
+        return int(told)
+    import torch  # seconds, which a toolkit's variable saves
+
+    return torch.cuda.device_count()
 
 
 def _lost(host: str) -> HostLost:
