@@ -177,9 +177,10 @@ def leave_results(run: Path, model: Path, output: Path) -> None:
 def _follow(job: PlatformJob, token: str) -> int:
     """Join the first host's Ray when it is up; leave when it says so, with its exit code."""
     first, port = _first(job)
+    with _sigterm(lambda: Terminated("SIGTERM, before the first host answered.")):
+        line = answer((first, port + 1), job.host, token, _join_s())
     asked: list[float] = []
     before = signal.signal(signal.SIGTERM, lambda *_: asked.append(time.monotonic()))
-    line = answer((first, port + 1), job.host, token, _join_s())
     try:
         with ExitStack() as ending:
             return _stay(job, line, ending, asked)

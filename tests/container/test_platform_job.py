@@ -12,6 +12,7 @@ import pytest
 from jobs.container.platform_job import PlatformJob, experiment_of, option_of, read_job
 from jobs.container.ray_node import token_of, with_token
 from jobs.container.round_lines import METRIC_DEFINITIONS, round_line, run_line
+from jobs.container.train import main
 from raysubset.engine import Outcome
 from raysubset.errors import ConfigError
 from raysubset.experiment import options
@@ -213,3 +214,16 @@ def test_the_lines_are_what_the_metric_definitions_read() -> None:
         "speed_up": ["0.5"],
     }
     assert "None" not in lines and "round=3 epoch=39 " in lines
+
+
+def test_a_refusal_stands_where_the_platform_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
+    monkeypatch.setenv("SM_HPS", '{"fracton": 0.1}')
+    failure = tmp_path / "output" / "failure"
+    failure.parent.mkdir()
+    failure.write_text("of an attempt before this one")
+    assert main(["train"]) == 2
+    assert failure.read_text().startswith("unknown hyperparameter fracton; did you mean fraction?")
+    assert len(failure.read_text()) <= 1024
