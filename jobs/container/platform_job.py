@@ -124,28 +124,31 @@ def experiment_of(job: PlatformJob, gpus: int) -> Experiment:
     Raises:
         ConfigError: an unknown or impossible hyperparameter, with its remedy.
     """
-    known = options()
+    known = list(options())
     flat: dict[str, Any] = {"resources.workers": len(job.hosts) * max(1, gpus)}
     for name, value in job.hyperparameters.items():
         if not name.startswith(OF_THE_PLATFORM):
-            flat[option_of(name, list(known))] = _plain(value)
+            flat[option_of(name, known)] = _plain(value)
     for part, option in _PARTS.items():
         if (folder := job.channels.get(part)) is not None:
-            if option in flat:
-                raise ConfigError(
-                    f"hyperparameter {option}={flat[option]} and the input channel {part} name "
-                    "the same rows; give one of them."
-                )
+            _refuse_twice(option, flat.get(option), part)
             flat[option] = str(folder)
     if flat.get("data.path") is None and flat.get("data.format") is None:
         raise ConfigError(
             "there is no train channel, so nothing to learn from; give the job an input named "
             "train, or the hyperparameter data.format=digits for a trial."
         )
-    labels, train = flat.get("data.labels"), job.channels.get("train")
-    if labels is not None and train is not None:
-        flat["data.labels"] = str(train / str(labels))  # an absolute one stays as it is
+    if (labels := flat.get("data.labels")) is not None and "train" in job.channels:
+        flat["data.labels"] = str(job.channels["train"] / str(labels))  # an absolute one stays
     return Experiment.of(nest(flat))
+
+
+def _refuse_twice(option: str, given: Any, part: str) -> None:
+    if given is not None:
+        raise ConfigError(
+            f"hyperparameter {option}={given} and the input channel {part} name the same rows; "
+            "give one of them."
+        )
 
 
 def option_of(name: str, known: Sequence[str]) -> str:

@@ -53,6 +53,7 @@ START_S = 300.0  # for `ray start`, and for every host to come
 GRACE_S = 60.0  # for the first host to end in good order; platforms kill after about 120 s
 JOIN_S = "RAYSUBSET_JOIN_S"
 """Variable: how many seconds hosts wait for each other at the start (300)."""
+AGAIN = "SIGTERM; start the job again with the same checkpoints: it goes on."
 SHOWN = 1024
 """Characters that a platform shows of a failure."""
 
@@ -87,52 +88,47 @@ def _play(job: PlatformJob, private: Path) -> int:
     token, note = nodes.token_of(job, os.environ)
     if note and job.leads:
         print(f"note: {note}", flush=True)
-    environ = nodes.with_token(os.environ, token, private)
     known = [str(CODE), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environ = nodes.with_token(os.environ, token, private)
     environ["PYTHONPATH"] = os.pathsep.join(known)  # so that every worker finds what we run
     os.environ.clear()
     os.environ.update(environ)
     if not job.leads:
         return _follow(job, token)
-    if len(job.hosts) == 1:
-        with _sigterm(lambda: Terminated("SIGTERM; start the job again to go on.")):
-            return _train(job, experiment, lambda: None)  # a private Ray, on this host alone
-    return _lead(job, experiment, token)
+    if len(job.hosts) > 1:
+        return _lead(job, experiment, token)
+    with _sigterm(lambda: Terminated(AGAIN)):
+        return _train(job, experiment, lambda: None)  # a private Ray, on this host alone
 
 
 def _lead(job: PlatformJob, experiment: Any, token: str) -> int:
     """Start Ray for all hosts, run, and send them home with the exit code."""
     first, port = _first(job)
 
-    def why() -> Stopped | RaySubsetError:
-        if roll.lost:
-            return _lost(roll.lost)
-        return Terminated("SIGTERM; start the job again to go on.")
-
     def lost() -> None:
         os.kill(os.getpid(), signal.SIGTERM)  # wakes the run wherever it is
 
     roll = RollCall((first, port + 1), job.hosts[1:], token, lost)
     code = EXIT_FAILED
-    try:
-        with _sigterm(why), ExitStack() as ending:
+    with ExitStack() as ending:  # closed last: the others leave before this host's Ray does
+        try:
+            with _sigterm(lambda: _lost(roll.lost) if roll.lost else Terminated(AGAIN)):
+                code = _train(job, experiment, lambda: _gather(ending, roll, first, port))
+                return code
+        except RaySubsetError as error:
+            code = error.exit_code
+            raise
+        finally:
+            roll.dismiss(code)
 
-            def gather() -> None:
-                node = ending.enter_context(
-                    nodes.ray_node(nodes.head_words(first, port), os.environ)
-                )
-                node.wait(START_S)
-                roll.start()
-                roll.wait(_join_s())
-                os.environ["RAY_ADDRESS"] = f"{first}:{port}"
 
-            code = _train(job, experiment, gather)
-            return code
-    except RaySubsetError as error:
-        code = error.exit_code
-        raise
-    finally:
-        roll.dismiss(code)
+def _gather(ending: ExitStack, roll: RollCall, first: str, port: int) -> None:
+    """Start this host's Ray, and wait until every host has joined it."""
+    words = nodes.head_words(first, port)
+    ending.enter_context(nodes.ray_node(words, os.environ)).wait(START_S)
+    roll.start()
+    roll.wait(_join_s())
+    os.environ["RAY_ADDRESS"] = f"{first}:{port}"
 
 
 def _train(job: PlatformJob, experiment: Any, gather: Callable[[], None]) -> int:
