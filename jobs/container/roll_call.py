@@ -26,7 +26,10 @@ START, JOINED, END = "start", "joined", "end"
 
 
 class HostLost(RaySubsetError):
-    """A host that did not come, or left before the end."""
+    """A host that did not come, or left before the end.
+
+    No `Stopped`: a run that ends with it waits for no checkpoint, whose writer may be the lost one.
+    """
 
 
 class Line:
