@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cyclopts
@@ -22,6 +23,7 @@ OF_FRONTIER = (
     *("fractions", "strategies", "seeds", "max-drop", "no-controls", "price-per-hour"),
     *("tune-lr", "sweep", "search", "samples", "early-stop"),
 )
+OF_DOCTOR = ("address", "patience", "strict", "json")
 
 app = App(
     name="raysubset",
@@ -32,6 +34,14 @@ app = App(
     ),
     version_flags=["--version"],
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """What a command returns that did its work and still ends with a code of its own."""
+
+    code: int
+    value: Any
 
 
 def main(tokens: Sequence[str] | None = None) -> None:
@@ -60,7 +70,7 @@ def attempt(tokens: Sequence[str]) -> tuple[int, Any, str]:
         return _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         return _fail("interrupted.", EXIT_INTERRUPTED)
-    return 0, value, ""
+    return (value.code, value.value, "") if isinstance(value, Ended) else (0, value, "")
 
 
 def _told(error: cyclopts.CycloptsError) -> str:
@@ -69,7 +79,7 @@ def _told(error: cyclopts.CycloptsError) -> str:
         return sentences(error.__cause__)
     if isinstance(error, cyclopts.UnknownOptionError):
         word = str(error.token.keyword or error.token.value).removeprefix("--")
-        known = [*options(), *OWN, *OF_FRONTIER]
+        known = [*options(), *OWN, *OF_FRONTIER, *OF_DOCTOR]
         return f"unknown option --{word}{did_you_mean(word, known).replace('mean ', 'mean --')}"
     return str(error)
 
