@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cyclopts
@@ -26,6 +27,7 @@ OF_SELECT = (
     *("checkpoint", "embeddings", "validation-embeddings", "labels", "validation-labels"),
     *("head", "format"),
 )
+OF_DOCTOR = ("address", "patience", "strict", "json")
 
 app = App(
     name="raysubset",
@@ -36,6 +38,14 @@ app = App(
     ),
     version_flags=["--version"],
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """What a command returns that did its work and still ends with a code of its own."""
+
+    code: int
+    value: Any
 
 
 def main(tokens: Sequence[str] | None = None) -> None:
@@ -64,7 +74,7 @@ def attempt(tokens: Sequence[str]) -> tuple[int, Any, str]:
         return _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         return _fail("interrupted.", EXIT_INTERRUPTED)
-    return 0, value, ""
+    return (value.code, value.value, "") if isinstance(value, Ended) else (0, value, "")
 
 
 def _told(error: cyclopts.CycloptsError) -> str:
@@ -73,7 +83,7 @@ def _told(error: cyclopts.CycloptsError) -> str:
         return sentences(error.__cause__)
     if isinstance(error, cyclopts.UnknownOptionError):
         word = str(error.token.keyword or error.token.value).removeprefix("--")
-        known = [*options(), *OWN, *OF_FRONTIER, *OF_SELECT]
+        known = [*options(), *OWN, *OF_FRONTIER, *OF_SELECT, *OF_DOCTOR]
         return f"unknown option --{word}{did_you_mean(word, known).replace('mean ', 'mean --')}"
     return str(error)
 
