@@ -36,6 +36,8 @@ StrategyName = Literal[
     "validation-only",
     "random-validation",
 ]
+AUTO_RANKS = 2
+"""What `resources.workers=auto` is, unless there is one GPU only."""
 WHOLE_POOL = ("adaptive-random", "full-compressed", "full-validation-compressed")
 """What sees more than K ids, which `selection.goal=smaller` rules out."""
 
@@ -159,23 +161,28 @@ class SelectionSettings(Settings):
 class ResourceSettings(Settings):
     """Where it runs."""
 
-    workers: Annotated[int, Field(ge=1)] = 2
-    """Training ranks (DDP). Another number is another run: same curve, not the same ids."""
+    workers: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    """Training ranks (DDP), a whole GPU each. Another number is another run: same curve, not the
+    same ids. auto: 2, or 1 where there is one GPU; settled before the run begins, and kept."""
 
-    scorers: Annotated[int, Field(ge=1)] = 2
-    """Scoring actors; any number gives the same ids."""
+    scorers: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    """Scoring actors; any number gives the same ids. auto: one on every spare whole GPU; 2 on
+    CPUs."""
 
     placement: Literal["auto", "actors", "crew"] = "auto"
     """Who scores: dedicated actors, the training crew in place, or actors where there is room."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: a GPU per rank where the cluster has enough of them, else CPU."""
+    """auto: a whole GPU per rank where there is any (too few are refused), else CPU."""
 
     threads_per_rank: Annotated[int, Field(ge=1)] = 1
     """torch threads of every process that trains, scores or selects (sums depend on it)."""
 
     start_timeout_s: Annotated[float, Field(gt=0)] = 60.0
-    """How long the crew may take to its first sign of life; longer with an autoscaler."""
+    """How long the crew may wait for its places, and then for its first sign of life."""
+
+    autoscaler_timeout_s: Annotated[float, Field(gt=0)] = 900.0
+    """How long it may wait instead while an autoscaler can start the nodes that are missing."""
 
     call_timeout_s: Annotated[float, Field(gt=0)] = 600.0
     """How long one scoring call, or silence of a training rank, may last."""
@@ -189,6 +196,18 @@ class ResourceSettings(Settings):
     checkpoint_every_s: Annotated[float, Field(ge=0)] = 10.0
     """Within a round, write the state after an epoch at most this often; 0: after every epoch. It
     is what a kill can cost, beside the epoch in progress."""
+
+    @property
+    def ranks(self) -> int:
+        """The number of training ranks; auto is what it is without a GPU until it is settled."""
+        return AUTO_RANKS if self.workers == "auto" else self.workers
+
+    def settled(self, gpus: int) -> ResourceSettings:
+        """Return these settings with `workers` a number, for a place with this many whole GPUs."""
+        if self.workers != "auto":
+            return self
+        ranks = min(AUTO_RANKS, gpus) if gpus and self.device != "cpu" else AUTO_RANKS
+        return self.model_copy(update={"workers": ranks})
 
 
 class Experiment(Settings):

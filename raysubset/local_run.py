@@ -33,7 +33,7 @@ def run_local(
             prepared.problem,
             prepared.chooser,
             ledger.rounds,
-            world=resources.workers,
+            world=resources.ranks,
             device=device,
             progress=watch.progress,
         )

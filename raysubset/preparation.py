@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from raysubset.core.budget import budget_of
 from raysubset.core.filters import Verdict
@@ -75,7 +76,7 @@ def prepare(
     """Load, split, filter, plan and check.
 
     Args:
-        experiment: resolved.
+        experiment: resolved; its ranks are settled by this machine where nobody did before.
         sources: the data, where it is loaded already; see `load_data`.
         import_from: the folder of a person's model; None for the working one.
 
@@ -83,6 +84,7 @@ def prepare(
         ConfigError, DataError, ModelError, BudgetError: bad input, named with its remedy.
     """
     import_trackers(experiment.tracking)
+    experiment = settled_here(experiment)
     problem = make_problem(
         data=experiment.data,
         model=experiment.model,
@@ -96,6 +98,18 @@ def prepare(
     filters = filters_of(experiment.selection.filters)
     verdict = filter_pool(problem.parts.pool, filters)
     return with_strategy(experiment, problem, verdict)
+
+
+def settled_here(experiment: Experiment) -> Experiment:
+    """Return `settled` by the GPUs of this machine, as a Ray of its own would find them."""
+    if experiment.resources.workers != "auto":
+        return experiment
+    return settled(experiment, torch.cuda.device_count() if torch.cuda.is_available() else 0)
+
+
+def settled(experiment: Experiment, gpus: int) -> Experiment:
+    """Return the experiment with its number of ranks settled for this many whole GPUs."""
+    return experiment.model_copy(update={"resources": experiment.resources.settled(gpus)})
 
 
 def load_data(experiment: Experiment) -> Sources:
@@ -279,7 +293,7 @@ def _check_model_and_budget(
 ) -> tuple[str, int]:
     """Refuse what the model cannot train on; return its name and number of weights."""
     model = problem.check()
-    workers, threads = experiment.resources.workers, experiment.resources.threads_per_rank
+    workers, threads = experiment.resources.ranks, experiment.resources.threads_per_rank
     if threads > max(2, os.cpu_count() or 1):
         raise ConfigError(
             f"resources.threads_per_rank={threads} is more than this machine's {os.cpu_count()} "

@@ -16,6 +16,7 @@ FREE_ON_RESUME = (
     "resources.scorers",
     "resources.placement",
     "resources.start_timeout_s",
+    "resources.autoscaler_timeout_s",
     "resources.call_timeout_s",
     "resources.max_failures",
     "resources.keep_checkpoints",

@@ -149,7 +149,7 @@ def _full_visits(visits: int, num_pool: int, visits_per_phase: int, least: int) 
 
 def _least(experiment: Experiment) -> int:
     """Return the smallest subset that every rank can train on (BatchNorm needs 2 rows)."""
-    return 2 * experiment.resources.workers
+    return 2 * experiment.resources.ranks
 
 
 def _cut(stretches: list[_Stretch]) -> tuple[Phase, ...]:

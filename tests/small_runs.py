@@ -28,6 +28,7 @@ SMALL: dict[str, Any] = {
     "selection.fraction": 0.25,
     "selection.select_every": 2,
     "selection.batch_size": 32,
+    "resources.workers": 2,
 }
 
 BLOCKS: dict[str, Any] = {

@@ -203,5 +203,5 @@ def test_no_phase_of_full_at_equal_compute_is_too_small_to_train_on(pool, fracti
         }
     )
     phases = plan(experiment, pool)
-    assert min(phase.budget for phase in phases) >= 2 * experiment.resources.workers
+    assert min(phase.budget for phase in phases) >= 2 * experiment.resources.ranks
     assert sum(phase.visits for phase in phases) == budget_of(fraction, pool) * epochs

@@ -14,7 +14,17 @@ from rich.console import Console
 
 from raysubset.cli.app import app
 from raysubset.cli.looking_on import screen, stoppable
-from raysubset.cli.options import File, Local, Options, Resume, RunDir, resolve_over, worked_in
+from raysubset.cli.options import (
+    File,
+    Local,
+    Options,
+    Resume,
+    RunDir,
+    resolve_over,
+    settle,
+    with_ranks_of,
+    worked_in,
+)
 from raysubset.errors import ConfigError
 from raysubset.experiment import Experiment
 from raysubset.frontier.settings import settings_of
@@ -109,7 +119,7 @@ def frontier(
         "price_per_hour": price_per_hour,
     }
     with worked_in(run_dir) as folder:
-        asked = _sweep(file, _with_goal(experiment, goal), given, folder, resume)
+        asked = _sweep(file, _with_goal(experiment, goal), given, folder, resume, local)
         done = run_frontier(asked, trial_mode, resume=resume, local=local)
         # Told now: what stands in for a URI is gone when this ends.
         answer = shown(done.folder / "frontier.json")
@@ -192,6 +202,7 @@ def _sweep(
     given: dict[str, Any],
     folder: Path | None,
     resume: bool,
+    local: bool,
 ) -> Sweep:
     """Return the sweep of a file, or of the folder to be resumed, and the options given."""
     from raysubset.frontier.sweep import Sweep, read_sweep
@@ -205,6 +216,8 @@ def _sweep(
     # A file given with --resume must say what was begun: a difference is shown and refused.
     begun = stored.base.model_dump(mode="json") if stored and file is None else None
     base = resolve_over(SMALL, file, experiment, begun)
+    if base.resources.workers == "auto":
+        base = with_ranks_of(base, stored.base) if stored else settle(base, local=local)
     own = {name: value for name, value in given.items() if value is not None}
     if str(own.get("max_drop", "")).lower() == "none":
         own["max_drop"] = None

@@ -54,14 +54,37 @@ def worked_in(run_dir: str | None) -> Generator[Path | None]:
 
 
 def resolve(
-    file: str | None, given: Experiment | None, run_dir: Path | None, *, resume: bool
+    file: str | None, given: Experiment | None, run_dir: Path | None, *, resume: bool, local: bool
 ) -> Experiment:
     """Return the experiment of a file and the options given; options win.
 
-    A run that is resumed without a file starts from its own stored experiment.
+    A run that is resumed without a file starts from its own stored experiment; and what was auto
+    when it began is what it became then, on whatever machine it goes on.
     """
     stored = Experiment.read(_stored(run_dir)) if resume and file is None else None
-    return resolve_over({}, file, given, stored)
+    experiment = resolve_over({}, file, given, stored)
+    if resume and experiment.resources.workers == "auto" and (path := _begun(run_dir)):
+        return with_ranks_of(experiment, Experiment.of(Experiment.read(path)))
+    return settle(experiment, local=local)
+
+
+def with_ranks_of(experiment: Experiment, begun: Experiment) -> Experiment:
+    """Return the experiment with the number of ranks of the one that was begun."""
+    resources = experiment.resources.model_copy(update={"workers": begun.resources.workers})
+    return experiment.model_copy(update={"resources": resources})
+
+
+def settle(experiment: Experiment, *, local: bool) -> Experiment:
+    """Return the experiment with a number for its ranks: as many as fit where it runs."""
+    if experiment.resources.workers != "auto":
+        return experiment
+    if local:
+        from raysubset.preparation import settled_here
+
+        return settled_here(experiment)
+    from raysubset.cluster.session import settled_on_ray
+
+    return settled_on_ray(experiment)
 
 
 def resolve_over(
@@ -103,11 +126,18 @@ def _stored(folder: Path | None) -> Path:
     """Return the experiment that a folder was begun with: a run's, or a comparison's first."""
     if folder is None:
         raise ConfigError("--resume needs --run-dir, the folder of the run to continue.")
+    path = _begun(folder)
+    if path is None:
+        raise RunFolderError(f"there is nothing to resume in {shown(folder)}; check --run-dir.")
+    return path
+
+
+def _begun(folder: Path | None) -> Path | None:
+    if folder is None:
+        return None
     inner = (folder / name / "experiment.yaml" for name in ("glister", "random"))
-    for path in (folder / "experiment.yaml", *inner, *sorted(folder.glob("*/experiment.yaml"))):
-        if path.is_file():
-            return path
-    raise RunFolderError(f"there is nothing to resume in {shown(folder)}; check --run-dir.")
+    paths = (folder / "experiment.yaml", *inner, *sorted(folder.glob("*/experiment.yaml")))
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

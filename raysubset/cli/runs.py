@@ -29,7 +29,9 @@ def compare(
 ) -> None:
     """Train a strategy, adaptive random and full at equal compute on one seed; say who wins."""
     with worked_in(run_dir) as folder:
-        _compare(resolve(file, experiment, folder, resume=resume), folder, resume, local)
+        _compare(
+            resolve(file, experiment, folder, resume=resume, local=local), folder, resume, local
+        )
 
 
 def _compare(experiment: Experiment, folder: Path | None, resume: bool, local: bool) -> None:
@@ -71,7 +73,7 @@ def run(
 ) -> tuple[Any, str | Path]:  # cyclopts evaluates annotations, and Outcome would import torch
     """Train one strategy, round after round."""
     with worked_in(run_dir) as folder:
-        resolved = resolve(file, experiment, folder, resume=resume)
+        resolved = resolve(file, experiment, folder, resume=resume, local=local)
         return run_one(resolved, folder, resume, local=local)
 
 

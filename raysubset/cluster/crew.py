@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from raysubset.cluster.orders import Collected, Failed, Lost, Order, Posted, Sto
 from raysubset.cluster.room import Room
 from raysubset.errors import CrewLost, RoomError, RunFolderError
 from raysubset.experiment import ResourceSettings
-from raysubset.learn.checkpoint import Files
+from raysubset.learn.checkpoint import Files, Sent
 from raysubset.learn.choosing import Progress
 
 logger = logging.getLogger(__name__)
@@ -61,19 +61,20 @@ class Crew:
             problem_ref: the `Problem` without its rows, put once by the driver.
             room: how many ranks, on which device.
             resources: time limits and the number of restarts.
-            storage: a folder that every node sees, for Ray Train's own state.
+            storage: a folder of the driver's node, for Ray Train's own state.
             run: what the dashboard calls the run.
 
         Raises:
-            RoomError: the ranks found no room in `resources.start_timeout_s`, or did not report
-                for work in START_PATIENCE times that; nothing of them is left.
+            RoomError: there was no room in `resources.start_timeout_s` (`autoscaler_timeout_s`
+                while nodes are on their way), or the ranks did not report for work in
+                START_PATIENCE times the former; nothing of them is left.
         """
         self.room, self.resources = room, resources
         self._number = 0
         self._trained: _Trained | None = None
         self._error: BaseException | None = None
         self._controller: Any = None
-        wait_for_room(room, resources.start_timeout_s)
+        wait_for_room(room, resources)
         # Room is certain now; a busy machine only needs patience to start processes.
         end = time.monotonic() + START_PATIENCE * resources.start_timeout_s
         self.mailbox: Any = (
@@ -128,6 +129,8 @@ class Crew:
                     f"checkpoint of round {round_} could not be written: {told}. Repair that and "
                     "run the same command with --resume."
                 )
+            if isinstance(told, Sent):
+                return told.write(trained.order.folder)
             if told is not None:
                 return told
             self._refuse_dead()
@@ -222,10 +225,22 @@ class Crew:
             if got.known != posted.number:
                 # The mailbox restarted empty; ranks see another birth and answer again.
                 self._get(self.mailbox.post.remote(posted))
+            if got.needed:
+                posted = self._with_content(posted)
+                self._get(self.mailbox.post.remote(posted))
             if got.progress[1]:
                 progress(stage, *got.progress)
             self._refuse_dead()
             self._refuse_silence(got)
+
+    def _with_content(self, posted: Posted) -> Posted:
+        """Return an order with the bytes of its checkpoint, put once for all ranks."""
+        at = getattr(posted.order, "at", None)
+        if at is None or at.checkpoint is None or at.content:
+            return posted
+        content = [ray.put(at.checkpoint.with_content())]
+        order: Any = posted.order
+        return replace(posted, order=replace(order, at=replace(at, content=content)))
 
     def _train_again(self, progress: Progress) -> None:
         assert self._trained is not None, "a state was lost that no training order made"

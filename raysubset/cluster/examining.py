@@ -131,7 +131,8 @@ def check_room(
         cluster: None for a private Ray on this machine.
         gpus: of this machine, where there is no cluster.
     """
-    unplaced = Plan(workers=asked.workers, scorers=0, device="cpu")
+    asked = asked.settled(int(cluster.total.get("GPU", 0)) if cluster else gpus)
+    unplaced = Plan(workers=asked.ranks, scorers=0, device="cpu")
     try:
         there = cluster.total if cluster else {"CPU": local_cpus(asked), "GPU": gpus}
         room = plan_room(asked, there)

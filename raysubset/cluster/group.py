@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -9,15 +11,22 @@ from typing import Any
 import ray
 import ray.train
 import ray.train.torch
+from ray._private.state import available_resources_per_node
 from ray.train.v2._internal.execution.callback import ControllerCallback
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from raysubset.cluster.autoscaler import Autoscaler, find_autoscaler
+from raysubset.cluster.devices import backend
 from raysubset.cluster.names import train_name
 from raysubset.cluster.rank import serve
 from raysubset.cluster.room import Room
 from raysubset.errors import RoomError
 from raysubset.experiment import ResourceSettings
+
+logger = logging.getLogger(__name__)
+ROOM_POLL_S = 1.0
+MANY_NODES = 8
 
 
 def beside_the_driver() -> NodeAffinitySchedulingStrategy:
@@ -41,22 +50,44 @@ class _ShowController(ControllerCallback):
         self.mailbox.controlled_by.remote(ray.get_runtime_context().current_actor)
 
 
-def wait_for_room(room: Room, timeout_s: float) -> None:
-    """Reserve the ranks' places and let go of them; fit() takes them at once.
+def wait_for_room(room: Room, resources: ResourceSettings) -> None:
+    """Reserve the places of ranks and scorers and let go of them; the crew takes its own at once.
 
     fit() would wait for them in silence, and what it waits for outlives it in a long-lived driver.
+    An autoscaler starts nodes for what is reserved; while it does, the wait is told and is longer.
+
+    Raises:
+        RoomError: the places were not free in time; names what is missing or on its way.
     """
-    places = placement_group([_per_rank(room)] * room.workers, strategy="PACK")
+    wanted = placement_group([_per_rank(room)] * (room.workers + room.scorers), strategy="PACK")
+    start, told = time.monotonic(), ""
     try:
-        if not ray.wait([places.ready()], timeout=timeout_s)[0]:
-            unit = "GPUs" if room.device == "cuda" else "CPUs"
-            raise RoomError(
-                f"the crew needs {room.workers} {unit} for {room.workers} ranks, and the cluster "
-                f"had no room for them within {timeout_s:g} s; free: {_free()}. Free some room, "
-                "or raise --resources.start_timeout_s where an autoscaler needs longer."
-            )
+        while not ray.wait([wanted.ready()], timeout=ROOM_POLL_S)[0]:
+            waited_s, scaler = time.monotonic() - start, find_autoscaler()
+            limit_s = resources.start_timeout_s
+            if scaler is not None and not scaler.infeasible:
+                limit_s = max(limit_s, resources.autoscaler_timeout_s)
+            if waited_s >= limit_s:
+                raise RoomError(_no_room(room, limit_s, scaler))
+            if scaler is not None and scaler.told() != told:
+                told = scaler.told()
+                logger.warning("%s; %.0f s", told, waited_s)
     finally:
-        remove_placement_group(places)
+        remove_placement_group(wanted)
+
+
+def _no_room(room: Room, limit_s: float, scaler: Autoscaler | None) -> str:
+    unit = "GPUs" if room.device == "cuda" else "CPUs"
+    beside = f" and as many for {room.scorers} scorers" if room.scorers else ""
+    state = "" if scaler is None else f" The autoscaler: {scaler.told()}."
+    if scaler is not None and scaler.infeasible:
+        state += " It says that no node type of its can hold what is asked for."
+    option = "start_timeout_s" if scaler is None else "autoscaler_timeout_s"
+    return (
+        f"the crew needs {room.workers} {unit} for {room.workers} ranks{beside}, and the cluster "
+        f"had no room for them within {limit_s:g} s; free: {_free()}.{state} Free some room, or "
+        f"raise --resources.{option} where it only takes longer."
+    )
 
 
 def _per_rank(room: Room) -> dict[str, float]:
@@ -71,6 +102,7 @@ def make_trainer(
     return ray.train.torch.TorchTrainer(
         serve,
         train_loop_config=config,
+        torch_config=ray.train.torch.TorchConfig(backend=backend()),
         scaling_config=ray.train.ScalingConfig(
             num_workers=room.workers,
             use_gpu=room.device == "cuda",
@@ -91,8 +123,12 @@ def make_trainer(
 
 
 def _free() -> str:
-    free = ray.available_resources()
-    return f"{free.get('CPU', 0):g} CPUs, {free.get('GPU', 0):g} GPUs"
+    """Return what is free, by node: a rank's place lies within one."""
+    nodes = available_resources_per_node().values()
+    each = [f"{n.get('CPU', 0):g} CPUs, {n.get('GPU', 0):g} GPUs" for n in nodes]
+    if len(each) > MANY_NODES:
+        each = [*each[:MANY_NODES], f"and {len(nodes) - MANY_NODES} nodes more"]
+    return " / ".join(each)
 
 
 def cause_of(error: BaseException | None) -> str:

@@ -27,6 +27,7 @@ class Mailbox:
         self.answers: dict[tuple[int, str], dict[int, Any]] = {}
         self.saved: dict[int, Any] = {}
         self.controller: Any = None
+        self.needed = -1
         self.progress = (0, 0)
         self.seen: dict[int, float] = {}
         self.news = asyncio.Event()
@@ -86,9 +87,15 @@ class Mailbox:
         self.answers.setdefault((number, attempt), {})[rank] = value
         self._wake()
 
+    async def need(self, number: int) -> None:
+        """Take a rank's word that it does not see the checkpoint that an order starts from."""
+        self.needed = number
+        self._wake()
+
     async def save(self, number: int, value: Any) -> None:
-        """Take rank 0's word that the checkpoint of an order is written (or why not)."""
-        self.saved[number] = value
+        """Take rank 0's word that the checkpoint of an order is written, its bytes, or why not."""
+        # Bytes of a whole checkpoint are not kept longer than somebody asks for them.
+        self.saved = {n: v for n, v in self.saved.items() if n > number} | {number: value}
         self._wake()
 
     async def was_saved(self, number: int, deadline_s: float) -> tuple[Any, str]:
@@ -102,10 +109,10 @@ class Mailbox:
     async def collect(self, number: int, deadline_s: float) -> Collected:
         """Return the answers to an order when all are there, else how far it is."""
         end = time.monotonic() + deadline_s
-        while not (self._whole(number) or self._failed(number)):
+        while not (self._whole(number) or self._failed(number) or self.needed == number):
             if not await self._news(end):
                 break
-        whole = self._whole(number)
+        whole, needed, self.needed = self._whole(number), self.needed == number, -1
         now = time.monotonic()
         newest = [ranks for (n, _), ranks in self.answers.items() if n == number]
         return Collected(
@@ -115,6 +122,7 @@ class Mailbox:
             failed=None if whole else self._failed(number),
             ready={attempt: sorted(ranks) for attempt, ranks in self.ready.items()},
             answered=sorted(newest[-1]) if newest else [],
+            needed=needed,
             progress=self.progress,
             silent_s={rank: now - seen for rank, seen in self.seen.items()},
         )

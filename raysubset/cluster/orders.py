@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from raysubset.cluster.blocks import Located
+from raysubset.cluster.sight import Token
 from raysubset.learn.checkpoint import CheckpointRef
 from raysubset.learn.choosing import Choice
 from raysubset.learn.learner import TrainOrder
@@ -22,11 +23,15 @@ class At:
         run: which run; one crew serves several, one after the other.
         round: the round that ended with the state.
         checkpoint: where it lies; None while it is being written.
+        token: tells a rank whether it sees where that is; None: it does.
+        content: [ref of the checkpoint with its bytes], once a rank asked for them.
     """
 
     run: str
     round: int
     checkpoint: CheckpointRef | None = None
+    token: Token | None = None
+    content: Sequence[Any] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +46,7 @@ class Train:
         rows: references to blocks that hold the ids.
         validation: the validation part's ranges, each rank's own.
         folder: where rank 0 writes the checkpoint.
+        token: tells rank 0 whether it sees the folder's disk; else it sends what it would write.
         send_weights: whether rank 0 answers with the weights, for scoring actors.
         begun: where finished epochs are kept, and perhaps are; None: nowhere.
     """
@@ -54,6 +60,7 @@ class Train:
     folder: str
     send_weights: bool
     begun: Open | None = None
+    token: Token | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +159,7 @@ class Collected:
         failed: the first answer of a rank that failed, while others have not answered.
         ready: ranks that reported for work, by attempt.
         answered: ranks of the newest attempt that answered.
+        needed: whether a rank asked for the bytes of the checkpoint that the order starts from.
         progress: rank 0's (visits done, of).
         silent_s: per rank, seconds since its last sign of life.
     """
@@ -162,5 +170,6 @@ class Collected:
     failed: Failed | None
     ready: dict[str, list[int]]
     answered: list[int]
+    needed: bool
     progress: tuple[int, int]
     silent_s: dict[int, float]

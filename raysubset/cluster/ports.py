@@ -15,6 +15,7 @@ from raysubset.cluster.names import round_stage
 from raysubset.cluster.orders import At, Choose, Count, Score, Train
 from raysubset.cluster.room import Room
 from raysubset.cluster.scorers import Scorers
+from raysubset.cluster.sight import Token
 from raysubset.errors import Stopped
 from raysubset.learn.choosing import Choice, Chooser, PhaseLike, Progress, choose
 from raysubset.learn.learner import EpochTrace
@@ -36,10 +37,14 @@ class RayPool:
         crew: Crew,
         scorers: Scorers | None,
         progress: Progress,
+        token: Token | None = None,
     ) -> None:
-        """Join a chooser with dedicated scorers, or with the crew where `scorers` is None."""
+        """Join a chooser with dedicated scorers, or with the crew where `scorers` is None.
+
+        The token lies in the run folder; without one, all ranks are taken to see the folder.
+        """
         self.run, self.chooser, self.crew, self.scorers = run, chooser, crew, scorers
-        self.blocks, self.progress = blocks, progress
+        self.blocks, self.progress, self.token = blocks, progress, token
         self.memory: dict[str, dict[str, int]] = {}
 
     def select(self, phase: PhaseLike, weights: Weights | None) -> Selection:
@@ -82,7 +87,7 @@ class RayPool:
     def _by_crew(
         self, weights: Weights, ranges: Sequence[Located], choice: Choice
     ) -> tuple[Selection, float]:
-        at = At(run=self.run, round=weights.round, checkpoint=weights.checkpoint)
+        at = At(run=self.run, round=weights.round, checkpoint=weights.checkpoint, token=self.token)
         each = shares(ranges, self.crew.room.workers)
         order = Score(at=at, ranges=each, embeddings=choice.embeddings)
         answers = self.crew.exchange(order, self.progress, "scoring")
@@ -100,7 +105,7 @@ class RayTrainer:
     def __init__(
         self, run: str, crew: Crew, room: Room, rounds: Path, pool: RayPool, progress: Progress
     ) -> None:
-        """Join the crew and the folder of rounds, which every node must see."""
+        """Join the crew and the folder of rounds; ranks that do not see it send what they write."""
         self.run, self.crew, self.room, self.rounds = run, crew, room, rounds
         self.pool, self.progress = pool, progress
         self.blocks, self.meter = pool.blocks, Meter()
@@ -126,6 +131,7 @@ class RayTrainer:
             folder=str(checkpoint_folder(self.rounds, phase.round)),
             send_weights=self.room.placement == "actors",
             begun=begun,
+            token=self.pool.token,
         )
         try:
             answers = self.crew.exchange(order, self.progress, "training")
@@ -160,7 +166,9 @@ class RayTrainer:
     def _at(self, weights: Weights | None) -> At | None:
         if weights is None:
             return None
-        return At(run=self.run, round=weights.round, checkpoint=weights.checkpoint)
+        return At(
+            run=self.run, round=weights.round, checkpoint=weights.checkpoint, token=self.pool.token
+        )
 
     def _shares(self, part: PartName) -> Sequence[Sequence[Located]]:
         return shares(self.blocks.part(part), self.crew.room.workers)

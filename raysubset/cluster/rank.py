@@ -17,11 +17,10 @@ from typing import Any
 import ray
 import ray.train
 import ray.train.collective
-import ray.train.torch
-import torch
 from torch.distributed import distributed_c10d
 
 from raysubset.cluster.blocks import Located, Reader, fetched
+from raysubset.cluster.devices import device_of_rank
 from raysubset.cluster.keeping import Together, agreed
 from raysubset.cluster.memory import Meter
 from raysubset.cluster.names import run_id
@@ -38,8 +37,8 @@ from raysubset.cluster.orders import (
     Train,
 )
 from raysubset.cluster.sums import distributed, share_buffers
-from raysubset.errors import RaySubsetError, Stopped
-from raysubset.learn.checkpoint import write_checkpoint
+from raysubset.errors import CrewLost, RaySubsetError, Stopped
+from raysubset.learn.checkpoint import CheckpointRef, Sent, write_checkpoint
 from raysubset.learn.choosing import choose
 from raysubset.learn.learner import EpochTrace, GoOn, Learner
 from raysubset.learn.partial import Partial
@@ -51,6 +50,8 @@ logger = logging.getLogger(__name__)
 POLL_S = 5.0
 TICK_S = 0.5
 TOLD = "the driver asked to stop."
+CONTENT_S = 600.0  # for the bytes of a checkpoint, through the object store
+ASK_S = 0.2
 MAILBOX_S = 120.0  # the mailbox may be restarting; beyond that the driver is gone too
 
 
@@ -89,7 +90,7 @@ class Rank:
         self, problem: Any, rank: int, world: int, mailbox: Any, attempt: str = ""
     ) -> None:
         """Build the model on this worker's device and join the group."""
-        device = ray.train.torch.get_device()
+        device = device_of_rank()
         self.rank, self.world, self.mailbox, self.attempt = rank, world, mailbox, attempt
         self.learner = Learner(
             problem,
@@ -260,17 +261,38 @@ class Rank:
         elif self.at != (at.run, at.round):
             if at.checkpoint is None:
                 return False
-            self.learner.load(at.checkpoint)
+            self.learner.load(self._readable(at, at.checkpoint))
             self.at = (at.run, at.round)
         return True
+
+    def _readable(self, at: At, checkpoint: CheckpointRef) -> CheckpointRef:
+        """Return a checkpoint that this rank can read, by value where it does not see the folder.
+
+        The rank waits in place: the others may be in a collective already, and wait for it.
+        """
+        if at.token is None or at.token.is_seen():
+            return checkpoint
+        content, end = at.content, time.monotonic() + CONTENT_S
+        while not content:
+            if time.monotonic() > end:
+                raise CrewLost(f"the driver did not send checkpoint {checkpoint.path} to a rank.")
+            _get(self.mailbox.need.remote(self._number))
+            time.sleep(ASK_S)
+            _, posted = _get(self.mailbox.next.remote(self.rank, self._number - 1, POLL_S))
+            if posted is not None and posted.number != self._number:
+                raise Stopped(TOLD)
+            now = None if posted is None else posted.order.at
+            content = () if now is None else now.content
+        return ray.get(content[0], timeout=CONTENT_S)
 
     def _save(self, order: Train) -> None:
         """Copy the state now; write it in a thread while scorers already score."""
         number, snapshot = self._number, self.learner.snapshot(order.round)
+        seen = order.token is None or order.token.is_seen()
 
         def write() -> None:
             try:
-                told: Any = write_checkpoint(order.folder, snapshot)
+                told: Any = write_checkpoint(order.folder, snapshot) if seen else Sent.of(snapshot)
             except Exception as error:  # a thread's error must reach the driver, whatever it is
                 # (a full disk is an OSError, a RuntimeError or a SafetensorError)
                 told = f"{error or type(error).__name__} ({order.folder})"
@@ -334,8 +356,3 @@ def _place_of(order: Order) -> dict[str, Any]:
 
 def _get(refs: Any) -> Any:
     return ray.get(refs, timeout=MAILBOX_S)
-
-
-def device_of_actor() -> torch.device:
-    """Return the device that Ray gave this actor."""
-    return torch.device("cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import ray
@@ -19,6 +19,7 @@ from raysubset.cluster.ports import RayPool, RayTrainer
 from raysubset.cluster.room import Room
 from raysubset.cluster.scorers import Scorers
 from raysubset.cluster.session import ray_session
+from raysubset.cluster.sight import left_in
 from raysubset.engine import Outcome, Silence, Watch, run
 from raysubset.experiment import Experiment
 from raysubset.learn.numerics import settled
@@ -38,14 +39,13 @@ class Hands:
 
 
 @contextmanager
-def hands(experiment: Experiment, problem: Problem, storage: Path) -> Generator[Hands]:
+def hands(experiment: Experiment, problem: Problem, folder: Path) -> Generator[Hands]:
     """Start the crew, then scorers where they have room beside it; end both.
 
     Args:
         experiment: its resources.
         problem: its rows are put into the object store in blocks, once for all processes.
-        storage: a folder that every node sees; Ray Train's own state goes to storage/.ray, and
-            is gone afterwards.
+        folder: of the run, which the dashboard calls it by.
 
     Raises:
         RoomError: the machine or the cluster cannot place them; nothing is left behind.
@@ -53,10 +53,10 @@ def hands(experiment: Experiment, problem: Problem, storage: Path) -> Generator[
     with ray_session(experiment) as room, ExitStack() as ending:
         problem_ref: Any = ray.put(problem.lean())
         blocks = Blocks(problem.parts, problem.scoring_batch)
-        own = storage / ".ray"
-        ending.callback(_forget, own, with_folder=not storage.exists())
-        named = run_id(str(storage))
-        crew = Crew(problem_ref, room, experiment.resources, own, named)
+        # Ray Train's own state: beside the driver, as its controller; ranks never look at it.
+        own = TemporaryDirectory(prefix="raysubset-", ignore_cleanup_errors=True)
+        storage, named = Path(ending.enter_context(own)), run_id(str(folder))
+        crew = Crew(problem_ref, room, experiment.resources, storage, named)
         ending.callback(crew.close)
         scorers = None
         if room.placement == "actors":
@@ -64,14 +64,6 @@ def hands(experiment: Experiment, problem: Problem, storage: Path) -> Generator[
             ending.callback(scorers.close)
             scorers.wait_until_ready()
         yield Hands(room=room, blocks=blocks, crew=crew, scorers=scorers)
-
-
-def _forget(own: Path, *, with_folder: bool) -> None:
-    """Remove Ray Train's own state, and a run folder that was made for nothing else."""
-    shutil.rmtree(own, ignore_errors=True)
-    if with_folder:
-        with suppress(OSError):
-            own.parent.rmdir()
 
 
 def run_on(
@@ -89,10 +81,11 @@ def run_on(
         settled(prepared.experiment.training),
         tracked_ledger(prepared, run_dir, resume=resume) as ledger,
         measured(ledger, prepared.experiment),
+        left_in(ledger.path) as token,
     ):
         crew, name = with_hands.crew, str(ledger.path)
         blocks, scorers = with_hands.blocks, with_hands.scorers
-        pool = RayPool(name, prepared.chooser, blocks, crew, scorers, watch.progress)
+        pool = RayPool(name, prepared.chooser, blocks, crew, scorers, watch.progress, token)
         trainer = RayTrainer(name, crew, with_hands.room, ledger.rounds, pool, watch.progress)
         return run(prepared.experiment, prepared.phases, pool, trainer, ledger, watch)
 

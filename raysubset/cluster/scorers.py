@@ -28,10 +28,10 @@ from ray.exceptions import (
 
 from raysubset.cluster.blocks import Located, Reader
 from raysubset.cluster.dealing import Deal
+from raysubset.cluster.devices import device_of_actor
 from raysubset.cluster.group import cause_of
 from raysubset.cluster.memory import Meter
 from raysubset.cluster.names import run_id, score_task
-from raysubset.cluster.rank import device_of_actor
 from raysubset.cluster.room import Room
 from raysubset.errors import CrewLost, RaySubsetError, RoomError
 from raysubset.experiment import ResourceSettings

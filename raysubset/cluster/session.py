@@ -11,11 +11,22 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 import ray
+from ray._private.state import available_resources_per_node
 
 from raysubset import logs
-from raysubset.cluster.room import Room, local_cpus, plan_room
+from raysubset.cluster.autoscaler import find_autoscaler
+from raysubset.cluster.room import (
+    Nodes,
+    Room,
+    beside_other_trials,
+    local_cpus,
+    plan_room,
+    wanted_scorers,
+    whole_gpus,
+)
 from raysubset.errors import RoomError
-from raysubset.experiment import Experiment
+from raysubset.experiment import Experiment, ResourceSettings
+from raysubset.preparation import settled, settled_here
 
 KNOCK_S = 20.0
 
@@ -30,8 +41,52 @@ def ray_session(experiment: Experiment) -> Generator[Room]:
     Raises:
         RoomError: no Ray, or less room than the experiment asks for; nothing was started on it.
     """
+    with _connection(experiment):
+        yield find_room(experiment.resources)
+
+
+def settled_on_ray(experiment: Experiment) -> Experiment:
+    """Return the experiment with as many ranks as fit on the Ray where it is going to run.
+
+    Raises:
+        RoomError: no Ray answers at RAY_ADDRESS.
+    """
+    if not (ray.is_initialized() or os.environ.get("RAY_ADDRESS")):
+        return settled_here(experiment)
+    with _connection(experiment):
+        return settled(experiment, whole_gpus(all_nodes(experiment.resources)))
+
+
+def find_room(asked: ResourceSettings) -> Room:
+    """Return where ranks and scorers go on the Ray that is connected.
+
+    Raises:
+        RoomError: what is there, and what an autoscaler could start, is less than asked for.
+    """
+    nodes = all_nodes(asked)
+    if ray.get_runtime_context().get_actor_id() is not None:
+        return plan_room(beside_other_trials(asked, nodes), nodes)  # a trial: counted by its sweep
+    return plan_room(asked, nodes, free=list(available_resources_per_node().values()))
+
+
+def all_nodes(asked: ResourceSettings) -> Nodes:
+    """Return the nodes that stand, and those that an autoscaler could start."""
+    there: Nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    scaler = find_autoscaler()
+    if scaler is None:
+        return there
+    if scaler.could_start is not None:
+        return [*there, *scaler.could_start]
+    # It tells nobody what it could start: whatever is asked for may come, and is waited for.
+    gpu = {"GPU": 1.0} if asked.device == "cuda" or whole_gpus(there) else {}
+    return [*there, *([{"CPU": 1.0} | gpu] * (asked.ranks + wanted_scorers(asked)))]
+
+
+@contextmanager
+def _connection(experiment: Experiment) -> Generator[None]:
+    """Connect where nobody did, and let go of that again."""
     if ray.is_initialized():
-        yield plan_room(experiment.resources, ray.cluster_resources())
+        yield
         return
     # Ray Train's defaults suit clusters; the poll interval is how long its end takes to be seen.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
@@ -44,7 +99,7 @@ def ray_session(experiment: Experiment) -> Generator[Room]:
                 _connect(address)
             else:
                 _start_private(experiment)
-        yield plan_room(experiment.resources, ray.cluster_resources())
+        yield
     finally:
         ray.shutdown()
 

@@ -17,7 +17,8 @@ from typing import Any, Literal
 import ray
 from ray import tune
 
-from raysubset.cluster.session import ray_session
+from raysubset.cluster.room import Nodes, beside_other_trials, device_of, places, wanted_scorers
+from raysubset.cluster.session import all_nodes, ray_session
 from raysubset.cluster.trial_actor import Shared, TrialActor
 from raysubset.errors import CrewLost, RoomError
 from raysubset.experiment import Experiment, ResourceSettings
@@ -56,47 +57,48 @@ def sweep_session(experiment: Experiment, mode: TrialMode) -> Generator[Places]:
         RoomError: no Ray, or no room for a single trial.
     """
     with ray_session(experiment):
-        yield plan_places(experiment.resources, ray.cluster_resources(), mode)
+        yield plan_places(experiment.resources, all_nodes(experiment.resources), mode)
 
 
-def plan_places(asked: ResourceSettings, there: Mapping[str, float], mode: TrialMode) -> Places:
+def plan_places(
+    asked: ResourceSettings, there: Nodes | Mapping[str, float], mode: TrialMode
+) -> Places:
     """Return where trials go, counted before anything starts: Tune itself would wait for ever.
 
     Args:
         asked: resources of one trial.
-        there: `ray.cluster_resources()`.
+        there: every node's resources, as for `plan_room`.
         mode: "auto" makes a trial of one rank and one scorer local.
 
     Raises:
         RoomError: not even one trial fits; both numbers are named.
     """
-    small = asked.workers == 1 and asked.scorers == 1
-    gpus = there.get("GPU", 0.0) if asked.device != "cpu" else 0.0
-    if mode == "local" or (mode == "auto" and small):
+    nodes: Nodes = [there] if isinstance(there, Mapping) else there
+    device = device_of(asked, nodes)
+    unit = "GPU" if device == "cuda" else "CPU"
+    in_place = beside_other_trials(asked, nodes).placement == "crew"
+    scorers = 0 if in_place else wanted_scorers(asked)
+    if mode == "local" or (mode == "auto" and asked.ranks == 1 and scorers <= 1):
         per = {"CPU": float(asked.threads_per_rank)}
-        if asked.device == "cuda" or gpus >= 1:
+        if device == "cuda":
             per["GPU"] = 1.0
-        at_once = _at_once(per, there)
+        at_once = sum(min(int(n.get(k, 0.0) // need) for k, need in per.items()) for n in nodes)
+        _refuse_none(at_once, per[unit], nodes, unit)
         return Places(mode="local", at_once=at_once, resources=per, waiting=2 * at_once)
-    size = float(asked.workers + (0 if asked.placement == "crew" else asked.scorers))
-    per = {"CPU": size}
-    if asked.device == "cuda" or gpus >= asked.workers:
-        per["GPU"] = size
+    at_once = places(nodes, device) // (asked.ranks + scorers)
+    _refuse_none(at_once, float(asked.ranks + scorers), nodes, unit)
     # The crew has a placement group of its own; the trial that starts it costs no CPU.
     own = {"node:__internal_head__": 0.001}
-    return Places(mode="crew", at_once=_at_once(per, there), resources=own)
+    return Places(mode="crew", at_once=at_once, resources=own)
 
 
-def _at_once(per: Mapping[str, float], there: Mapping[str, float]) -> int:
-    counts = {name: int(there.get(name, 0.0) // need) for name, need in per.items()}
-    name = min(counts, key=lambda n: counts[n])
-    if counts[name] == 0:
+def _refuse_none(at_once: int, need: float, nodes: Nodes, unit: str) -> None:
+    if at_once == 0:
+        there = sum(node.get(unit, 0.0) for node in nodes)
         raise RoomError(
-            f"one trial needs {per[name]:g} {name}s, and the cluster has "
-            f"{there.get(name, 0.0):g}; lower --resources.workers or --resources.scorers, or add "
-            "nodes."
+            f"one trial needs {need:g} {unit}s, and the cluster has {there:g}; lower "
+            "--resources.workers or --resources.scorers, or add nodes."
         )
-    return counts[name]
 
 
 @dataclass(frozen=True, kw_only=True)

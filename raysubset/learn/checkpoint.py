@@ -10,12 +10,14 @@ import hashlib
 import io
 import os
 import pickle
+import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,10 +35,17 @@ class CheckpointRef:
     Attributes:
         path: the folder.
         files: name -> SHA-256, from the manifest; checked before anything is parsed.
+        content: name -> the file's bytes, for a process that does not see the folder.
     """
 
     path: str
     files: Mapping[str, str]
+    content: Mapping[str, np.ndarray] | None = None
+
+    def with_content(self) -> CheckpointRef:
+        """Return the same checkpoint with its bytes: it can be read anywhere."""
+        content = {name: np.frombuffer(_checked(self, name), np.uint8) for name in self.files}
+        return replace(self, content=content)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,6 +70,42 @@ def write_checkpoint(folder: str | Path, snapshot: Snapshot) -> tuple[Files, flo
     torch.save(snapshot.trainer, folder / TRAINER)
     files = {name: _sync_and_hash(folder / name) for name in (WEIGHTS, TRAINER)}
     return files, perf_counter() - start
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sent:
+    """A checkpoint by value, from a process that does not see the run folder.
+
+    Attributes:
+        files: name -> SHA-256, where it was made.
+        content: name -> the file's bytes.
+    """
+
+    files: Files
+    content: Mapping[str, np.ndarray]
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> Sent:
+        """Return the files that `write_checkpoint` would write, bit for bit."""
+        with tempfile.TemporaryDirectory(prefix="raysubset-") as folder:
+            # A file, because torch.save puts its name into it: the hash is the same everywhere.
+            files, _ = write_checkpoint(folder, snapshot)
+            content = {name: np.fromfile(Path(folder) / name, np.uint8) for name in files}
+        return cls(files=files, content=content)
+
+    def write(self, folder: str | Path) -> tuple[Files, float]:
+        """Write and fsync the files here, as `write_checkpoint` does.
+
+        Raises:
+            OSError: they do not read as they were sent.
+        """
+        start, folder = perf_counter(), Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, digest in self.files.items():
+            (folder / name).write_bytes(self.content[name].data)
+            if _sync_and_hash(folder / name) != digest:
+                raise OSError(errno.EIO, f"{name} does not read as it was sent")
+        return self.files, perf_counter() - start
 
 
 def read_weights(ref: CheckpointRef) -> dict[str, Tensor]:
@@ -100,7 +145,7 @@ def _sync_and_hash(path: Path) -> str:
 def _checked(ref: CheckpointRef, name: str) -> bytes:
     path = Path(ref.path) / name
     try:
-        content = path.read_bytes()
+        content = path.read_bytes() if ref.content is None else ref.content[name].tobytes()
     except OSError as error:
         raise RunFolderError(f"checkpoint {path} cannot be read: {error.strerror}.") from None
     if hashlib.sha256(content).hexdigest() != ref.files[name]:

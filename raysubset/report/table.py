@@ -132,7 +132,7 @@ def heading(experiment: Experiment, identity: Mapping[str, Any], width: int = WI
         f"batch {recipe.batch_size:,}",
         f"lr {recipe.lr:g}",
         f"seed {experiment.seed}",
-        f"W={experiment.resources.workers} ranks",
+        f"W={experiment.resources.ranks} ranks",
         f"select_every {selection.select_every}",
         f"balance {selection.balance}",
         *_uncommon(experiment),

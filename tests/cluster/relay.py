@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -184,6 +185,7 @@ class Learner:
         self.state = "fresh"
 
     def load(self, ref: CheckpointRef) -> None:
+        assert ref.content or HERE.rank not in self.problem.blind, "it does not see the folder"
         self.state = self.problem.files[ref.path]
 
     def train(self, order: TrainOrder, go_on: GoOn, **_: object) -> list[Any]:
@@ -226,6 +228,7 @@ class Disk:
     def __init__(self) -> None:
         self.files: dict[str, str] = {}
         self.held: list[Any] = []
+        self.blind: set[int] = set()
         self.writes = 0
         self.full_at = -1
 
@@ -238,6 +241,38 @@ def write(folder: str, snapshot: Snapshot) -> tuple[dict[str, str], float]:
         raise RuntimeError("PytorchStreamWriter failed writing file data/0: no space left")
     disk.files[folder] = snapshot.trainer["state"]
     return {"weights": digest(snapshot.trainer["state"])}, 0.0
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token that all ranks see but some."""
+
+    disk: Disk
+
+    def is_seen(self) -> bool:
+        return HERE.rank not in self.disk.blind
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A checkpoint on its way to the driver, who writes it."""
+
+    snapshot: Snapshot
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> Sent:
+        return cls(snapshot)
+
+    def write(self, folder: str) -> tuple[dict[str, str], float]:
+        return write(folder, self.snapshot)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ref(CheckpointRef):
+    """A checkpoint whose content is its name."""
+
+    def with_content(self) -> Ref:
+        return replace(self, content={"weights": np.zeros(1, np.uint8)})
 
 
 def digest(*parts: object) -> str:
@@ -266,13 +301,21 @@ class Relay:
     """A crew in threads; use as a context."""
 
     def __init__(
-        self, patch: pytest.MonkeyPatch, faults: Faults, *, world: int = 2, max_failures: int = 3
+        self,
+        patch: pytest.MonkeyPatch,
+        faults: Faults,
+        *,
+        world: int = 2,
+        max_failures: int = 3,
+        blind: Collection[int] = (),
     ) -> None:
         self.patch, self.faults, self.world = patch, faults, world
         self.resources = ResourceSettings(
             start_timeout_s=WAIT_S, call_timeout_s=WAIT_S, max_failures=max_failures
         )
         self.disk, self.posts, self.trainers = Disk(), list[Post](), list[Trainer]()
+        self.disk.blind = set(blind)
+        self.token: Any = Token(self.disk)
 
     def __enter__(self) -> Relay:
         self.loop = asyncio.new_event_loop()
@@ -305,6 +348,7 @@ class Relay:
         here = SimpleNamespace(get_node_id=lambda: "node", get_actor_id=lambda: "actor")
         fake = SimpleNamespace(
             get=get,
+            put=lambda value: value,
             wait=wait,
             kill=lambda _: None,
             remote=lambda _: remote,
@@ -314,7 +358,9 @@ class Relay:
         for module in (crew_module, rank_module):
             self.patch.setattr(module, "ray", fake)
             self.patch.setattr(module, "POLL_S", 0.01)
+            self.patch.setattr(module, "Sent", Sent)
         self.patch.setattr(rank_module, "TICK_S", 0.0)
+        self.patch.setattr(rank_module, "ASK_S", 0.0)
         self.patch.setattr(crew_module, "make_trainer", make_trainer)
         self.patch.setattr(crew_module, "wait_for_room", lambda *_: None)
         self.patch.setattr(crew_module, "beside_the_driver", lambda: None)
@@ -322,6 +368,7 @@ class Relay:
             "Learner": Learner,
             "Scorer": Scorer,
             "write_checkpoint": write,
+            "device_of_rank": lambda: torch.device("cpu"),
             "share_buffers": lambda _: None,
             "Reader": Reader,
             "fetched": lambda refs, _: refs,

@@ -14,13 +14,13 @@ from raysubset.cluster.orders import At, Count, Score, Train
 from raysubset.errors import CrewLost, DataError, RunFolderError
 from raysubset.learn.checkpoint import CheckpointRef
 from raysubset.learn.learner import TrainOrder
-from tests.cluster.relay import Faults, Relay, ranges, silent
+from tests.cluster.relay import Faults, Ref, Relay, ranges, silent
 
 ROUNDS = 3
 RUN = "run"
 
 
-def train(at: At | None, round_: int) -> Train:
+def train(at: At | None, round_: int, token: Any = None) -> Train:
     work = TrainOrder(
         ids_EK=np.array([[round_, round_ + 1]]),
         weights_K=None,
@@ -29,11 +29,16 @@ def train(at: At | None, round_: int) -> Train:
         total_visits=2 * ROUNDS,
     )
     folder = f"/rounds/{round_}"
-    return order(at, round_, work, folder)
+    return order(at, round_, work, folder, token=token)
 
 
 def order(
-    at: At | None, round_: int, work: TrainOrder, folder: str, rows: str | None = None
+    at: At | None,
+    round_: int,
+    work: TrainOrder,
+    folder: str,
+    rows: str | None = None,
+    token: Any = None,
 ) -> Train:
     return Train(
         at=at,
@@ -44,6 +49,7 @@ def order(
         validation=ranges("validation", 3),
         folder=folder,
         send_weights=False,
+        token=token,
     )
 
 
@@ -55,10 +61,10 @@ def play(relay: Relay) -> list[Any]:
             score = Score(at=at, ranges=ranges(), embeddings=True)
             out.append([a["outputs"] for a in crew.exchange(score, silent, "scoring")])
             at = settled(relay, at)
-            out.append(at)
-        answers = crew.exchange(train(at, round_), silent, "training")
+            out.append(at.checkpoint.files if at.checkpoint else None)
+        answers = crew.exchange(train(at, round_, relay.token), silent, "training")
         out.append([answer["counts"] for answer in answers])
-        at = At(run=RUN, round=round_)
+        at = At(run=RUN, round=round_, token=relay.token)
     out.append(
         crew.exchange(Count(at=settled(relay, at), ranges=ranges("test", 3)), silent, "evaluating")
     )
@@ -68,7 +74,7 @@ def play(relay: Relay) -> list[Any]:
 def settled(relay: Relay, at: At) -> At:
     files, _ = relay.crew.saved(RUN, at.round)
     path = f"/rounds/{at.round}"
-    return At(run=RUN, round=at.round, checkpoint=CheckpointRef(path=path, files=files))
+    return replace(at, checkpoint=Ref(path=path, files=files))
 
 
 @pytest.fixture
@@ -104,6 +110,17 @@ def test_two_losses_change_nothing_either(
         for lost in ({"mailbox": first, "rank0": second}, {"rank0": second, "rank1": first}):
             with Relay(monkeypatch, Faults(when, **lost)) as relay:
                 assert play(relay) == undisturbed, f"{lost}, {when} the call"
+
+
+@pytest.mark.parametrize("blind", [{0}, {1}, {0, 1}])
+@pytest.mark.parametrize("what", ["mailbox", "rank0", "rank1"])
+def test_ranks_that_do_not_see_the_run_folder_change_nothing_whatever_is_lost(
+    monkeypatch: pytest.MonkeyPatch, undisturbed: list[Any], what: str, blind: set[int]
+):
+    for when, at in itertools.product(("before", "after"), range(1, 40)):
+        with Relay(monkeypatch, Faults(when, **{what: at}), blind=blind) as relay:
+            assert play(relay) == undisturbed, f"{what} was lost {when} its call {at}"
+            assert set(relay.disk.files) == {f"/rounds/{r}" for r in range(ROUNDS)}
 
 
 def test_a_lost_group_is_not_started_for_ever(monkeypatch: pytest.MonkeyPatch):

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from raysubset.cluster.room import Room, local_cpus, plan_room
+from raysubset.cluster.room import Room, beside_other_trials, local_cpus, plan_room
+from raysubset.cluster.sweeping import plan_places
 from raysubset.errors import RoomError
 from raysubset.experiment import ResourceSettings
 
@@ -44,7 +45,7 @@ def test_scorers_stand_beside_the_crew_where_there_is_room(
     ("device", "placement", "gpus", "expected"),
     [
         ("auto", "auto", 0, ("cpu", "actors", 0)),
-        ("auto", "auto", 1, ("cpu", "actors", 0)),
+        ("auto", "auto", 0.5, ("cpu", "actors", 0)),
         ("auto", "auto", 2, ("cuda", "crew", 2)),
         ("auto", "auto", 3, ("cuda", "crew", 2)),
         ("auto", "auto", 4, ("cuda", "actors", 4)),
@@ -59,6 +60,71 @@ def test_every_rank_and_every_scorer_has_a_whole_gpu(
 ):
     room = plan_room(asked(device=device, placement=placement), there(16, gpus))
     assert (room.device, room.placement, room.gpus) == expected
+
+
+@pytest.mark.parametrize(
+    ("gpus", "ranks", "scorers"), [(0, 2, 2), (1, 1, 0), (2, 2, 0), (3, 2, 1), (4, 2, 2), (8, 2, 6)]
+)
+def test_auto_is_two_ranks_one_on_one_gpu_and_a_scorer_on_every_gpu_to_spare(
+    gpus: int, ranks: int, scorers: int
+):
+    settled = ResourceSettings().settled(gpus)
+    room = plan_room(settled, there(64, gpus))
+    assert (settled.workers, room.workers, room.scorers) == (ranks, ranks, scorers)
+    assert room.placement == ("actors" if scorers else "crew")
+    assert settled.settled(5) == settled  # once settled, it stays
+
+
+def test_what_others_hold_is_not_spare_and_asked_for_is_waited_for():
+    nodes, free = [there(8, 4)], [there(4, 2.5)]
+    auto = ResourceSettings(workers=1)
+    assert plan_room(auto, nodes).scorers == 3
+    assert plan_room(auto, nodes, free=free).scorers == 1
+    assert plan_room(auto, nodes, free=[]).placement == "crew"
+    wanted = ResourceSettings(workers=1, scorers=3, placement="actors")
+    assert plan_room(wanted, nodes, free=free).scorers == 3
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_two_ranks_on_one_gpu_are_refused_by_name_and_nobody_is_sent_to_the_cpu(device: Any):
+    with pytest.raises(
+        RoomError, match=r"2 training ranks.* need 2 GPUs, and the cluster has 1"
+    ) as e:
+        plan_room(asked(device=device), there(16, 1))
+    assert "--resources.workers" in str(e.value)
+    assert plan_room(asked(1, device=device), there(16, 1)).placement == "crew"
+    assert plan_room(asked(device="cpu"), there(16, 1)).device == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "sentence"),
+    [
+        ([there(2, 1.5), there(2, 0.5)], "need 2 GPUs, and the cluster has 1"),
+        ([there(0, 2), there(8, 1)],
+         "need 2 GPUs, and the cluster has 3, of which 1 are whole with a CPU beside it"),
+        ([there(1, 4), there(7)], "has 4, of which 1 are whole with a CPU beside it on one node"),
+    ],
+)  # fmt: skip
+def test_a_rank_s_gpu_and_cpu_lie_whole_on_one_node(nodes: list[dict[str, float]], sentence: str):
+    with pytest.raises(RoomError, match=sentence):
+        plan_room(asked(2, device="auto"), nodes)
+
+
+def test_halves_of_nodes_are_no_place():
+    with pytest.raises(RoomError, match="has 2, of which 1 are whole on one node"):
+        plan_room(asked(2), [there(1.5), there(0.5)])
+    assert plan_room(asked(2), [there(0), there(2), there(2)]).placement == "actors"
+
+
+def test_a_trial_of_a_sweep_leaves_the_spare_gpus_to_other_trials():
+    nodes = [there(8, 4), there(8, 4)]
+    auto = ResourceSettings(workers=2)
+    assert beside_other_trials(auto, nodes).placement == "crew"
+    assert beside_other_trials(auto, [there(8)]) == auto
+    assert beside_other_trials(asked(2, 1), nodes).placement == "auto"
+    assert plan_places(auto, nodes, "auto").at_once == 4
+    assert plan_places(asked(2, 1), nodes, "auto").at_once == 2
+    assert plan_places(ResourceSettings(workers=1), nodes, "auto").mode == "local"
 
 
 @pytest.mark.parametrize(

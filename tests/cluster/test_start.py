@@ -112,7 +112,7 @@ def test_scorers_start_inside_a_tune_trial(problem_ref: Any):
 
 
 def test_a_connected_ray_is_used_as_it_is_and_counted(ray_session: None):
-    with session.ray_session(experiment(resources__placement="auto")) as there:
+    with session.ray_session(experiment(resources__placement="actors")) as there:
         assert (there.placement, there.workers) == ("actors", 2)
     assert ray.is_initialized()
     with pytest.raises(RoomError, match="64 training ranks need 64 CPUs, and the cluster has 8"):
