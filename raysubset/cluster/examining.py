@@ -20,7 +20,8 @@ from ray.exceptions import RayError
 from ray.experimental.internal_kv import _internal_kv_get
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from raysubset.cluster.room import local_cpus, plan_room
+from raysubset.cluster.room import Nodes, local_cpus, plan_room, whole_gpus
+from raysubset.cluster.session import all_nodes
 from raysubset.doctor import look as look_module
 from raysubset.doctor.facts import ClusterFacts, NodeFacts, node_facts
 from raysubset.doctor.finding import Finding
@@ -128,14 +129,15 @@ def check_room(
 
     Args:
         asked: the experiment's resources.
-        cluster: None for a private Ray on this machine.
+        cluster: which is connected; None for a private Ray on this machine.
         gpus: of this machine, where there is no cluster.
     """
-    asked = asked.settled(int(cluster.total.get("GPU", 0)) if cluster else gpus)
+    nodes: Nodes = all_nodes(asked) if cluster else ()
+    asked = asked.settled(whole_gpus(nodes) if cluster else gpus)
     unplaced = Plan(workers=asked.ranks, scorers=0, device="cpu")
     try:
-        there = cluster.total if cluster else {"CPU": local_cpus(asked), "GPU": gpus}
-        room = plan_room(asked, there)
+        nodes = nodes or [{"CPU": float(local_cpus(asked)), "GPU": float(gpus)}]
+        room = plan_room(asked, nodes)
     except RoomError as error:
         remedy = "ask for less, or add nodes"
         return Finding(name="room", status="failed", found=str(error), remedy=remedy), unplaced
@@ -143,9 +145,8 @@ def check_room(
     scorers = f"{room.scorers} scorers" if room.scorers else "no scorers (the ranks score)"
     unit = "GPUs" if room.device == "cuda" else "CPUs"
     size = room.gpus if room.device == "cuda" else room.cpus
-    found = (
-        f"{room.workers} training ranks and {scorers} take {size:g} of {there[unit[:-1]]:g} {unit}"
-    )
+    all_there = sum(node.get(unit[:-1], 0.0) for node in nodes)
+    found = f"{room.workers} training ranks and {scorers} take {size:g} of {all_there:g} {unit}"
     free = None if cluster is None else cluster.free.get(unit[:-1], 0.0)
     if free is not None and free < size:
         return (

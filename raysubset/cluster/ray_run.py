@@ -25,7 +25,7 @@ from raysubset.experiment import Experiment
 from raysubset.learn.numerics import settled
 from raysubset.learn.problem import Problem, torch_threads
 from raysubset.preparation import Prepared, tracked_ledger
-from raysubset.storage.staging import staged
+from raysubset.storage.staging import shown, staged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ def hands(experiment: Experiment, problem: Problem, folder: Path) -> Generator[H
         blocks = Blocks(problem.parts, problem.scoring_batch)
         # Ray Train's own state: beside the driver, as its controller; ranks never look at it.
         own = TemporaryDirectory(prefix="raysubset-", ignore_cleanup_errors=True)
-        storage, named = Path(ending.enter_context(own)), run_id(str(folder))
+        storage, named = Path(ending.enter_context(own)), run_id(shown(folder))
         crew = Crew(problem_ref, room, experiment.resources, storage, named)
         ending.callback(crew.close)
         scorers = None
@@ -83,7 +83,7 @@ def run_on(
         measured(ledger, prepared.experiment),
         left_in(ledger.path) as token,
     ):
-        crew, name = with_hands.crew, str(ledger.path)
+        crew, name = with_hands.crew, shown(ledger.path)
         blocks, scorers = with_hands.blocks, with_hands.scorers
         pool = RayPool(name, prepared.chooser, blocks, crew, scorers, watch.progress, token)
         trainer = RayTrainer(name, crew, with_hands.room, ledger.rounds, pool, watch.progress)
