@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from raysubset.errors import RunFolderError
+from raysubset.errors import RaySubsetError, RunFolderError
 from raysubset.storage.addresses import child_of, is_uri, refuse_bad_uri, without_credentials
 from raysubset.storage.faults import cause_of, is_transient, remedy_for
 
@@ -143,6 +143,8 @@ class Remote:
         while True:
             try:
                 return do(*filesystem_of(self.uri, os.getpid()))
+            except RaySubsetError:  # a signal's: whoever owns it may raise in the middle of a call
+                raise
             except Exception as error:  # Arrow and its SDKs raise whatever is at hand
                 wait_s = min(5.0, 0.2 * 2**tried) * random.uniform(0.5, 1.5)
                 if not is_transient(error) or time.monotonic() + wait_s > deadline:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from raysubset.errors import RunFolderError
+from raysubset.errors import RunFolderError, Stopped
 from raysubset.storage import Remote, remote
 from tests.buckets import URI, WORDS, Bucket
 
@@ -97,3 +97,12 @@ def test_a_mapped_file_is_uploaded_as_it_is(
     (tmp_path / "state").write_bytes(b"state")
     Remote(URI).upload(tmp_path / "state", "state")
     assert Remote(URI).read("state") == b"state"
+
+
+def test_a_signal_in_the_middle_of_a_call_is_no_fault_of_the_store(bucket: Bucket):
+    def terminated(verb: str, name: str) -> None:
+        raise Stopped("terminated.")
+
+    bucket.meet = terminated
+    with pytest.raises(Stopped):
+        Remote(URI).write("a", b"x")
