@@ -230,9 +230,7 @@ def _record(
         "how": dict(how),
         "environment": environment(),
         "notes": list(ready.notes),
-        "files": {
-            name: file_hash(path / name) for name in (TABLE, selected.ids.rpartition("/")[2])
-        },
+        "files": {name: file_hash(path / name) for name in names},
     }
 
 
