@@ -14,9 +14,10 @@ from rich.console import Console
 
 from raysubset.cli.app import app
 from raysubset.cli.looking_on import Terminated, screen
-from raysubset.cli.options import File, Local, Options, resolve_over
+from raysubset.cli.options import File, Local, Options, resolve_over, worked_in
 from raysubset.errors import ConfigError
 from raysubset.experiment import Experiment, flatten
+from raysubset.storage.staging import shown
 
 if TYPE_CHECKING:
     from raysubset.learn.embedded import EmbeddingFiles
@@ -85,29 +86,26 @@ def select(
         "head": head,
     }
     start = perf_counter()
-    ready = _ready(file, experiment, checkpoint, given)
-    preparing_s = perf_counter() - start
-    return run_select(ready, run_dir, format, local=local, preparing_s=preparing_s).told()
+    with worked_in(run_dir) as folder:
+        ready = _ready(file, experiment, checkpoint, given)
+        preparing_s = perf_counter() - start
+        chosen = run_select(ready, folder, format, local=local, preparing_s=preparing_s)
+        return chosen.told()
 
 
 def run_select(
-    ready: Ready, run_dir: str | None, ids_format: IdsFormat, *, local: bool, preparing_s: float
+    ready: Ready, folder: Path | None, ids_format: IdsFormat, *, local: bool, preparing_s: float
 ) -> Selected:
     """Select with a person looking on, write the folder and return what came out."""
     from raysubset.preparation import new_run_folder
     from raysubset.selecting.folder import check_output, write_selected
     from raysubset.selecting.text import heading, outcome
-    from raysubset.storage import is_uri
 
-    if run_dir and is_uri(run_dir):
-        raise ConfigError(
-            f"--run-dir {run_dir}: select writes to a local or mounted folder; copy it from there."
-        )
     name = f"select-{ready.identity['name']}"
-    folder = Path(run_dir).absolute() if run_dir else new_run_folder(ready.experiment, name)
+    folder = folder or new_run_folder(ready.experiment, name)
     check_output(folder)
     console = Console()
-    for line in (f"folder: {folder}", heading(ready), *(f"note: {n}" for n in ready.notes)):
+    for line in (f"folder: {shown(folder)}", heading(ready), *(f"note: {n}" for n in ready.notes)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     start = perf_counter()
     with _stoppable(), screen(console).showing(ready.phase.strategy) as watch:

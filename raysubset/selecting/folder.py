@@ -25,6 +25,7 @@ from raysubset.learn.data import Dataset
 from raysubset.preparation import environment
 from raysubset.records import write_table
 from raysubset.selecting.ready import Ready
+from raysubset.storage.staging import shown
 from raysubset.strategies.selection import Selection
 
 TABLE, RECORD = "selection.parquet", "selection.json"
@@ -101,7 +102,7 @@ def check_output(path: Path) -> None:
     try:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise RunFolderError(
-                f"{path} is used; a selection is written into a new folder: choose another "
+                f"{shown(path)} is used; a selection is written into a new folder: choose another "
                 "--run-dir."
             )
         with tempfile.TemporaryFile(dir=nearest_folder(path)):
@@ -170,9 +171,9 @@ def _selected(
 ) -> Selected:
     own = {stage: float(selection.facts[f"seconds_{stage}"]) for stage in _SECONDS}
     return Selected(
-        run_dir=str(path),
-        ids=str(ids),
-        selection=str(path / TABLE),
+        run_dir=shown(path),
+        ids=shown(ids),
+        selection=shown(path / TABLE),
         strategy=ready.phase.strategy,
         fraction=ready.experiment.selection.fraction,
         seed=ready.experiment.seed,
@@ -208,6 +209,7 @@ def _classes(ready: Ready, selection: Selection) -> tuple[ClassCount, ...]:
 def _record(
     path: Path, ready: Ready, selection: Selection, selected: Selected, how: Mapping[str, Any]
 ) -> dict[str, Any]:
+    names = (TABLE, selected.ids.rpartition("/")[2])
     facts = {k: v for k, v in selection.facts.items() if not k.startswith("seconds_")}
     result = asdict(selected)
     for name in ("run_dir", "ids", "selection"):
@@ -228,7 +230,7 @@ def _record(
         "how": dict(how),
         "environment": environment(),
         "notes": list(ready.notes),
-        "files": {name: file_hash(path / name) for name in (TABLE, Path(selected.ids).name)},
+        "files": {name: file_hash(path / name) for name in names},
     }
 
 
@@ -243,5 +245,5 @@ def certificate(share: float | None) -> str | None:
 
 def _unwritable(path: Path, error: OSError) -> RunFolderError:
     return RunFolderError(
-        f"{path} cannot be written ({error.strerror}); choose another with --run-dir."
+        f"{shown(path)} cannot be written ({error.strerror}); choose another with --run-dir."
     )

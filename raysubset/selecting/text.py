@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from raysubset.report.table import Column, Table, text_table
 from raysubset.report.wording import count, duration, percent, printable, significant
 from raysubset.selecting.folder import ClassCount, Selected, certificate
@@ -70,7 +68,7 @@ def _sentences(selected: Selected) -> list[str]:
         f"{scored}{proof + '; ' if proof else ''}seconds: {told}",
         f"ids: {selected.ids}",
         f"gains, weights and keys: {selected.selection}; what was asked, with SHA-256 of every "
-        f"input: {Path(selected.selection).with_name('selection.json')}",
+        f"input: {selected.run_dir}/selection.json",
         "next: is it worth it? Train on these ids beside a random choice of the same size and "
         "quotas (the same command with --strategy random), or let `raysubset compare` do both.",
     ]

@@ -168,6 +168,20 @@ def test_a_scheduler_that_ends_it_finds_nothing_half_made(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_folder_behind_a_uri_holds_what_a_local_one_does(own: Any, tmp_path: Path):
+    code, here = call(words(own, "--run-dir", str(tmp_path / "here")))
+    assert code == 0
+    uri = (tmp_path / "store" / "there").as_uri()
+    code, there = call(words(own, "--run-dir", uri))
+    assert code == 0 and there["run_dir"] == uri and there["ids"] == f"{uri}/ids.txt"
+    for name in ("selection.parquet", "ids.txt"):
+        stored = tmp_path / "store" / "there" / name
+        assert stored.read_bytes() == (tmp_path / "here" / name).read_bytes()
+    assert (tmp_path / "store" / "there" / "selection.json").is_file()
+    assert call(words(own, "--run-dir", uri))[0] == 2  # used
+    assert here["counts"] == there["counts"]
+
+
 def test_a_job_ends_with_what_was_chosen(own: Any, tmp_path: Path, capsys: Any):
     assert main(words(own, "--run-dir", str(tmp_path / "out"))[1:]) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1].removeprefix("RESULT "))
