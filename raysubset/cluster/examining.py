@@ -71,8 +71,6 @@ def connected(address: str) -> Generator[None]:
             "HOST:PORT of its GCS."
         )
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # A refused token is told of by Ray's own code twenty times, and by us once.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
     logging.getLogger("ray").setLevel(logging.ERROR)
     try:
         _knock(address)
