@@ -20,15 +20,11 @@ from ray.exceptions import RayError
 from ray.experimental.internal_kv import _internal_kv_get
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from raysubset.cluster.room import local_cpus, plan_room
 from raysubset.doctor import look as look_module
 from raysubset.doctor.facts import ClusterFacts, NodeFacts, node_facts
-from raysubset.doctor.finding import Finding
-from raysubset.doctor.fitting import Plan
 from raysubset.doctor.storing import DriverProbe
 from raysubset.doctor.within import Late, within
 from raysubset.errors import RoomError
-from raysubset.experiment import ResourceSettings
 
 KNOCK_S = 10.0
 CONNECT_S = 40.0
@@ -117,45 +113,6 @@ def _gather(driver: DriverProbe) -> ClusterFacts:
         total=ray.cluster_resources(),
         free=ray.available_resources(),
     )
-
-
-def check_room(
-    asked: ResourceSettings, cluster: ClusterFacts | None, gpus: int
-) -> tuple[Finding, Plan]:
-    """Say whether ranks and scorers have a place, and where.
-
-    Args:
-        asked: the experiment's resources.
-        cluster: None for a private Ray on this machine.
-        gpus: of this machine, where there is no cluster.
-    """
-    asked = asked.settled(int(cluster.total.get("GPU", 0)) if cluster else gpus)
-    unplaced = Plan(workers=asked.ranks, scorers=0, device="cpu")
-    try:
-        there = cluster.total if cluster else {"CPU": local_cpus(asked), "GPU": gpus}
-        room = plan_room(asked, there)
-    except RoomError as error:
-        remedy = "ask for less, or add nodes"
-        return Finding(name="room", status="failed", found=str(error), remedy=remedy), unplaced
-    plan = Plan(workers=room.workers, scorers=room.scorers, device=room.device)
-    scorers = f"{room.scorers} scorers" if room.scorers else "no scorers (the ranks score)"
-    unit = "GPUs" if room.device == "cuda" else "CPUs"
-    size = room.gpus if room.device == "cuda" else room.cpus
-    found = (
-        f"{room.workers} training ranks and {scorers} take {size:g} of {there[unit[:-1]]:g} {unit}"
-    )
-    free = None if cluster is None else cluster.free.get(unit[:-1], 0.0)
-    if free is not None and free < size:
-        return (
-            Finding(
-                name="room",
-                status="warning",
-                found=f"{found}, of which {free:g} are free now: the run would wait for the others",
-                remedy="wait for what runs there (`ray status`), or ask for less",
-            ),
-            plan,
-        )
-    return Finding(name="room", status="ok", found=found), plan
 
 
 def status_without_token(dashboard: str) -> int | None:
