@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -83,7 +84,8 @@ def diagnose(asked: Asked, address: str | None, place: str, *, strict: bool) -> 
 
 def _look(asked: Asked, meant: str | None, probe: DriverProbe) -> tuple[str, list[Finding]]:
     """Return what was looked at, and what was found."""
-    from raysubset.cluster.examining import check_room, connected, found_here, gather
+    from raysubset.cluster.examining import connected, found_here, gather
+    from raysubset.cluster.examining_room import check_room
     from raysubset.doctor.examination import check_experiment, check_nodes, this_machine
 
     here, cluster = this_machine(), None
@@ -91,7 +93,9 @@ def _look(asked: Asked, meant: str | None, probe: DriverProbe) -> tuple[str, lis
         if meant is not None:
             until_asked.enter_context(connected(meant))
             cluster = gather(probe)
-        room, plan = check_room(asked.experiment.resources, cluster, len(here.gpus))
+        gpus = len(here.gpus) if cluster is None else None
+        room, plan, experiment = check_room(asked.experiment, gpus)
+    asked = replace(asked, experiment=experiment)
     nodes = [here] if cluster is None else list(cluster.nodes)
     found = [*check_nodes(here, cluster, probe), room]
     found += check_experiment(asked, plan, nodes, probe, alone=cluster is None)

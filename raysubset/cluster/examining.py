@@ -20,16 +20,11 @@ from ray.exceptions import RayError
 from ray.experimental.internal_kv import _internal_kv_get
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from raysubset.cluster.room import Nodes, local_cpus, plan_room, whole_gpus
-from raysubset.cluster.session import all_nodes
 from raysubset.doctor import look as look_module
 from raysubset.doctor.facts import ClusterFacts, NodeFacts, node_facts
-from raysubset.doctor.finding import Finding
-from raysubset.doctor.fitting import Plan
 from raysubset.doctor.storing import DriverProbe
 from raysubset.doctor.within import Late, within
 from raysubset.errors import RoomError
-from raysubset.experiment import ResourceSettings
 
 KNOCK_S = 10.0
 CONNECT_S = 40.0
@@ -72,8 +67,6 @@ def connected(address: str) -> Generator[None]:
             "HOST:PORT of its GCS."
         )
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # A refused token is told of by Ray's own code twenty times, and by us once.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
     logging.getLogger("ray").setLevel(logging.ERROR)
     try:
         _knock(address)
@@ -120,45 +113,6 @@ def _gather(driver: DriverProbe) -> ClusterFacts:
         total=ray.cluster_resources(),
         free=ray.available_resources(),
     )
-
-
-def check_room(
-    asked: ResourceSettings, cluster: ClusterFacts | None, gpus: int
-) -> tuple[Finding, Plan]:
-    """Say whether ranks and scorers have a place, and where.
-
-    Args:
-        asked: the experiment's resources.
-        cluster: which is connected; None for a private Ray on this machine.
-        gpus: of this machine, where there is no cluster.
-    """
-    nodes: Nodes = all_nodes(asked) if cluster else ()
-    asked = asked.settled(whole_gpus(nodes) if cluster else gpus)
-    unplaced = Plan(workers=asked.ranks, scorers=0, device="cpu")
-    try:
-        nodes = nodes or [{"CPU": float(local_cpus(asked)), "GPU": float(gpus)}]
-        room = plan_room(asked, nodes)
-    except RoomError as error:
-        remedy = "ask for less, or add nodes"
-        return Finding(name="room", status="failed", found=str(error), remedy=remedy), unplaced
-    plan = Plan(workers=room.workers, scorers=room.scorers, device=room.device)
-    scorers = f"{room.scorers} scorers" if room.scorers else "no scorers (the ranks score)"
-    unit = "GPUs" if room.device == "cuda" else "CPUs"
-    size = room.gpus if room.device == "cuda" else room.cpus
-    all_there = sum(node.get(unit[:-1], 0.0) for node in nodes)
-    found = f"{room.workers} training ranks and {scorers} take {size:g} of {all_there:g} {unit}"
-    free = None if cluster is None else cluster.free.get(unit[:-1], 0.0)
-    if free is not None and free < size:
-        return (
-            Finding(
-                name="room",
-                status="warning",
-                found=f"{found}, of which {free:g} are free now: the run would wait for the others",
-                remedy="wait for what runs there (`ray status`), or ask for less",
-            ),
-            plan,
-        )
-    return Finding(name="room", status="ok", found=found), plan
 
 
 def status_without_token(dashboard: str) -> int | None:
