@@ -70,10 +70,13 @@ def connected(address: str) -> Generator[None]:
     logging.getLogger("ray").setLevel(logging.ERROR)
     try:
         _knock(address)
+    except OSError as error:
+        raise NoCluster(f"no Ray cluster lets us in at {address}: {_told(error)}.") from error
+    try:
         within(CONNECT_S, partial(_join, address), "connecting")
     except (Late, Exception) as error:  # Ray raises whatever is at hand, plain Exception included
         ray.shutdown()
-        silent = look_module.auth_mode() != "token" and not isinstance(error, OSError)
+        silent = look_module.auth_mode() != "token"
         hint = "; this process sends no token, because RAY_AUTH_MODE is not token" * silent
         raise NoCluster(f"no Ray cluster lets us in at {address}: {_told(error)}{hint}.") from error
     try:
