@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from raysubset.cluster.mailbox import Mailbox
-from raysubset.cluster.orders import Failed, Posted, Stop
+from raysubset.cluster.orders import Count, Failed, Posted, Stop
 from raysubset.errors import DataError
 
 LONG_S, SHORT_S = 30.0, 0.02
 
 
 def order(number: int) -> Posted:
-    return Posted(number=number, order=Stop())
+    return Posted(number=number, order=Count(at=None, ranges=[]))
 
 
 async def answered(box: Mailbox, number: int, attempt: str, *values: Any) -> None:
@@ -173,6 +173,18 @@ def test_progress_is_rank_0s_and_starts_anew_with_an_order():
         assert (await box.collect(1, 0)).progress == (3, 9)
         await box.post(order(2))
         assert (await box.collect(2, 0)).progress == (0, 0)
+
+    asyncio.run(story())
+
+
+def test_the_next_order_ends_a_stop_unless_it_is_the_last():
+    async def story() -> None:
+        box = Mailbox(1)
+        await box.stop()
+        await box.post(order(1))
+        assert not await box.tick(0, 1, 2)
+        await box.post(Posted(number=2, order=Stop()))
+        assert await box.tick(0, 1, 2)
 
     asyncio.run(story())
 
