@@ -44,3 +44,12 @@ def score_task(stage: str, rows: RowRange) -> str:
     """
     part = "" if rows.part == "pool" else f"{rows.part}-"
     return f"{stage}:{part}rows-{rows.ids[0]}-{rows.ids[-1]}"
+
+
+def weights_of(version: str) -> dict[str, str | int]:
+    """Return which run's which round scores with weights of this version, as far as it says.
+
+    A run's version is "FOLDER:6", the round that made them; others name no round.
+    """
+    run, _, round_ = version.rpartition(":")
+    return {"run": run_id(run), "round": int(round_) + 1} if round_.isdecimal() else {"run": run}

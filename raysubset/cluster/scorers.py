@@ -31,7 +31,7 @@ from raysubset.cluster.dealing import Deal
 from raysubset.cluster.devices import device_of_actor
 from raysubset.cluster.group import cause_of
 from raysubset.cluster.memory import Meter
-from raysubset.cluster.names import run_id, score_task
+from raysubset.cluster.names import score_task, weights_of
 from raysubset.cluster.room import Room
 from raysubset.errors import CrewLost, RaySubsetError, RoomError
 from raysubset.experiment import ResourceSettings
@@ -91,9 +91,8 @@ class GradientActor:
             flat: np.ndarray = ray.get(weights[0])
             scorer.load(unpack(flat, scorer.model.state_dict()))
             self.version = version
-            run, _, round_ = version.rpartition(":")
-            told = {"run": run_id(run), "round": int(round_) + 1, "stage": "scoring"}
-            logger.info("%s scores with the weights of round %s", self.name, round_, extra=told)
+            told = {**weights_of(version), "stage": "scoring"}
+            logger.info("%s has new weights", self.name, extra=told)
         given = self.reader.rows(located)
         start = time.perf_counter()
         output = scorer.score(located.rows, given, embeddings=embeddings)

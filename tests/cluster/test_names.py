@@ -9,7 +9,7 @@ import pytest
 import ray
 
 from raysubset.cluster.blocks import Blocks
-from raysubset.cluster.names import run_id, score_task, train_name
+from raysubset.cluster.names import run_id, score_task, train_name, weights_of
 from raysubset.learn.scoring import PartName, RowRange, ranges_of
 from raysubset.learn.weights import pack
 from tests.cluster.crews import ready
@@ -43,6 +43,11 @@ def test_a_run_is_called_by_its_folder_and_never_by_a_secret(folder: str, name: 
 def test_a_scoring_task_is_named_by_its_round_and_rows(part: PartName, name: str):
     rows = RowRange(part=part, index=1, ids=np.arange(4096, 8192))
     assert score_task("score:round-7", rows) == name
+
+
+def test_weights_say_the_round_that_scores_with_them_where_a_run_made_them():
+    assert weights_of("/mnt/runs/demo:6") == {"run": "demo", "round": 7}
+    assert weights_of("select:b2ef56859c5fe9a7") == {"run": "select"}
 
 
 def test_ray_train_can_make_a_folder_of_any_runs_name():
