@@ -78,14 +78,18 @@ def wait_for_room(room: Room, resources: ResourceSettings) -> None:
 
 def _no_room(room: Room, limit_s: float, scaler: Autoscaler | None) -> str:
     unit = "GPUs" if room.device == "cuda" else "CPUs"
-    beside = f" and as many for {room.scorers} scorers" if room.scorers else ""
+    who = f"the crew needs {room.workers} {unit} for {room.workers} ranks"
+    if not room.workers:
+        who = f"{room.scorers} scorers need {room.scorers} {unit}"
+    elif room.scorers:
+        who += f" and as many for {room.scorers} scorers"
     state = "" if scaler is None else f" The autoscaler: {scaler.told()}."
     if scaler is not None and scaler.infeasible:
         state += " It says that no node type of its can hold what is asked for."
     option = "start_timeout_s" if scaler is None else "autoscaler_timeout_s"
     return (
-        f"the crew needs {room.workers} {unit} for {room.workers} ranks{beside}, and the cluster "
-        f"had no room for them within {limit_s:g} s; free: {_free()}.{state} Free some room, or "
+        f"{who}, and the cluster had no room for them within {limit_s:g} s; free: {_free()}."
+        f"{state} Free some room, or "
         f"raise --resources.{option} where it only takes longer."
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -11,10 +11,11 @@ from typing import Any
 import ray
 
 from raysubset.cluster.blocks import Blocks
+from raysubset.cluster.group import wait_for_room
 from raysubset.cluster.names import LONGEST
-from raysubset.cluster.room import Room
+from raysubset.cluster.room import CPU_SCORERS, Device, Nodes, Room, device_of, places
 from raysubset.cluster.scorers import Scorers
-from raysubset.cluster.session import ray_session
+from raysubset.cluster.session import all_nodes, ray_session
 from raysubset.errors import CrewLost, RoomError
 from raysubset.experiment import Experiment, ResourceSettings
 from raysubset.learn.choosing import Choice, Progress, choose
@@ -26,8 +27,6 @@ from raysubset.selecting.here import reads_weights, select_here
 from raysubset.selecting.ready import Ready
 from raysubset.strategies.selection import Selection
 
-AUTO_ON_CPU = 2  # scorers where nothing is asked for: a pass over a pool is short
-
 
 def select_on_ray(ready: Ready, progress: Progress) -> tuple[Selection, dict[str, Any]]:
     """Return the selection, and who scored for it.
@@ -36,16 +35,19 @@ def select_on_ray(ready: Ready, progress: Progress) -> tuple[Selection, dict[str
     nothing starts none.
 
     Raises:
-        RoomError: less room than the scorers need. CrewLost: they died or fell silent.
+        RoomError: less room than the scorers need, or none that is free in time.
+        CrewLost: they died or fell silent.
     """
     if not reads_weights(ready):
         return select_here(ready, progress), {"scorers": 0}
     with ray_session(_without_ranks(ready.experiment)), ExitStack() as ending:
-        room = room_for_scorers(ready.experiment.resources, _nodes())
+        asked = ready.experiment.resources
+        room = room_for_scorers(asked, all_nodes(_one_rank(asked)))
+        wait_for_room(room, asked)
         try:
             name = f"select-{ready.identity['name']}"[:LONGEST]
             lean: Any = ray.put(ready.problem.lean())
-            scorers = Scorers(lean, room, ready.experiment.resources, name)
+            scorers = Scorers(lean, room, asked, name)
             ending.callback(scorers.close)
             blocks = Blocks(ready.problem.parts, ready.problem.scoring_batch)
             scorers.wait_until_ready()
@@ -90,43 +92,40 @@ def select_with(scorers: Scorers, blocks: Blocks, ready: Ready, progress: Progre
         return ready.chooser.select(ready.phase, score_and_choose)
 
 
-def room_for_scorers(asked: ResourceSettings, nodes: Sequence[Mapping[str, float]]) -> Room:
+def room_for_scorers(asked: ResourceSettings, nodes: Nodes) -> Room:
     """Return where scorers go that have the cluster to themselves: a whole place each.
 
     Args:
-        asked: a number of scorers that was asked for is kept; else one on every GPU, or two CPUs.
+        asked: `scorers` auto is one on every GPU, or two on CPUs.
         nodes: the resources of every node.
 
     Raises:
         RoomError: less room than asked for, with both numbers.
     """
-    cpus, gpus = [int(n.get("CPU", 0)) for n in nodes], [int(n.get("GPU", 0)) for n in nodes]
-    on_gpu = asked.device == "cuda" or (asked.device == "auto" and sum(gpus) > 0)
-    unit = "GPUs with a CPU each" if on_gpu else "CPUs"
-    most = sum(map(min, cpus, gpus)) if on_gpu else sum(cpus)
-    told = asked.scorers if "scorers" in asked.model_fields_set else "auto"
-    scorers = max(1, most if on_gpu else min(AUTO_ON_CPU, most)) if told == "auto" else told
+    device: Device = "cuda" if asked.device == "cuda" else device_of(_one_rank(asked), nodes)
+    most = places(nodes, device)
+    all_of_it = most if device == "cuda" else min(CPU_SCORERS, most)
+    scorers = max(1, all_of_it) if asked.scorers == "auto" else asked.scorers
     if scorers > most:
+        unit = "GPUs with a CPU each" if device == "cuda" else "CPUs"
         raise RoomError(
             f"{scorers} scorers need {scorers} {unit}, and the cluster has {most}; lower "
             "--resources.scorers or add nodes."
         )
     return Room(
         placement="actors",
-        device="cuda" if on_gpu else "cpu",
+        device=device,
         workers=0,
         scorers=scorers,
         cpus=scorers,
-        gpus=scorers if on_gpu else 0,
+        gpus=scorers if device == "cuda" else 0,
     )
-
-
-def _nodes() -> list[dict[str, float]]:
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def _without_ranks(experiment: Experiment) -> Experiment:
     """Return the experiment as the session counts it: one rank is the least that it knows."""
-    update = {"workers": 1, "placement": "auto"}
-    resources = experiment.resources.model_copy(update=update)
-    return experiment.model_copy(update={"resources": resources})
+    return experiment.model_copy(update={"resources": _one_rank(experiment.resources)})
+
+
+def _one_rank(asked: ResourceSettings) -> ResourceSettings:
+    return asked.model_copy(update={"workers": 1, "placement": "auto"})

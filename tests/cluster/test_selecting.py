@@ -59,7 +59,7 @@ def test_the_command_starts_scorers_and_ends_them(ray_session: None, tmp_path: P
     )
     before = living("GradientActor")
     words = ["select", "--embeddings", str(tmp_path / "e.npz"), "--selection.batch_size", "16"]
-    there = ["--resources.scorers", "3", "--resources.start_timeout_s", "240"]
+    there = ["--resources.scorers", "2", "--resources.start_timeout_s", "240"]
     code, by_actors = call([*words, *there, "--run-dir", str(tmp_path / "actors")])
     assert code == 0 and ray.is_initialized()
     until(lambda: living("GradientActor") <= before, "scorers are still there")
