@@ -17,6 +17,7 @@ from raysubset.cli.looking_on import Terminated, screen
 from raysubset.cli.options import File, Local, Options, resolve_over, worked_in
 from raysubset.errors import ConfigError, ModelError, TrainingDiverged
 from raysubset.experiment import Experiment, flatten
+from raysubset.storage.addresses import is_uri, without_credentials
 from raysubset.storage.staging import shown
 
 if TYPE_CHECKING:
@@ -139,6 +140,11 @@ def _ready(
     from raysubset.selecting.unread import refuse_unread
 
     _refuse_empty({"checkpoint": checkpoint, **files})
+    if checkpoint is not None and is_uri(checkpoint):
+        raise ConfigError(
+            f"--checkpoint={without_credentials(checkpoint)}: only local paths are read; copy the "
+            "run's folder first."
+        )
     of_embeddings = files["embeddings"] is not None
     if of_embeddings and checkpoint is not None:
         raise ConfigError(

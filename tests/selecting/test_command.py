@@ -112,6 +112,7 @@ REFUSED: list[tuple[str, str]] = [
     ("--embeddings E --head fit --validation-labels E", "only with --validation-embeddings"),
     ("--embeddings= --head fit", "--embeddings has no value"),
     ("--checkpoint=", "--checkpoint has no value"),
+    ("--checkpoint s3://bucket/runs/x", "s3://bucket/runs/x: only local paths are read"),
     ("--embeddings E --head fit --model.name mlp", "--model.name"),
     ("--embeddings E --head none.npz", "there is no such file"),
     ("--checkpoint C --epochs 3", "--training.epochs: select trains nothing"),
