@@ -21,7 +21,8 @@ from raysubset.cli.app import attempt
 from raysubset.cli.looking_on import EXIT_INTERRUPTED, EXIT_TERMINATED, Terminated
 from raysubset.errors import RaySubsetError
 from raysubset.files import finite
-from raysubset.storage import holds
+from raysubset.storage import holds, is_uri
+from raysubset.storage.addresses import without_credentials
 
 OUTCOMES = {0: "done", 2: "bad input", EXIT_INTERRUPTED: "stopped", EXIT_TERMINATED: "stopped"}
 Facts = Callable[[Any], Mapping[str, Any]]
@@ -46,7 +47,8 @@ def run_job(words: list[str], facts: Facts, *, mark: str) -> int:
         return close_job(2, told, {"run_dir": place or None})
     code, told, value = guarded(lambda: _called(words, place, mark))
     found = {} if value is None else facts(value)
-    return close_job(code, told, {"run_dir": place, **found})
+    shown = without_credentials(place) if is_uri(place) else place
+    return close_job(code, told, {"run_dir": shown, **found})
 
 
 def guarded(do: Callable[[], Any]) -> tuple[int, str, Any]:

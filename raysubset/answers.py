@@ -16,6 +16,7 @@ from raysubset.chain import MANIFEST
 from raysubset.errors import ConfigError, RunFolderError
 from raysubset.records import read_history, read_table, write_table
 from raysubset.schedule import PROXY
+from raysubset.storage.addresses import is_uri, without_credentials
 from raysubset.storage.staging import shown
 
 Format = Literal["txt", "csv", "json", "parquet"]
@@ -105,6 +106,8 @@ def export(
         known = f"0 to {done[-1]}" if done else "none yet"
         raise ConfigError(f"round {number} is not in {shown(path)}; finished rounds: {known}.")
     table = _with_keys(path, read_table(path / "rounds" / f"{number:04d}" / "selection.parquet"))
+    if output and is_uri(output):
+        raise ConfigError(f"--output={without_credentials(output)}: give a local path.")
     target = Path(output) if output else path / f"ids-round-{number:04d}.{format_}"
     return write_ids(target, table, format_)
 

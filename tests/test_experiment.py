@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from raysubset.cli.options import resolve_over
 from raysubset.errors import ConfigError
 from raysubset.experiment import (
     MAX_YAML_BYTES,
@@ -369,3 +370,12 @@ def test_the_table_of_strategies_is_whole():
     from raysubset.experiment import StrategyName
 
     assert set(get_args(StrategyName)) == set(CHOICES["selection.strategy"])
+
+
+def test_a_data_option_beside_a_file_leaves_the_files_data(tmp_path: Path):
+    (tmp_path / "e.yaml").write_text("data: {format: cifar10, path: /data/cifar10}\n")
+    given = Experiment.of({"data": {"limit": 60}})
+    found = resolve_over({}, str(tmp_path / "e.yaml"), given, None).data
+    assert (found.format, found.path, found.limit) == ("cifar10", "/data/cifar10", 60)
+    (tmp_path / "e.yaml").write_text("data: {path: /data/rows.parquet}\n")
+    assert resolve_over({}, str(tmp_path / "e.yaml"), given, None).data.format == "auto"

@@ -47,6 +47,13 @@ def test_a_folder_that_ends_with_the_job_is_refused(
     assert "--run-dir" in told["error"] and not command.words
 
 
+def test_a_result_repeats_no_credentials(capsys: pytest.CaptureFixture[str]):
+    assert train.main(["--run-dir=s3://me:h0rse@bucket/runs/x"]) == 2
+    told = capsys.readouterr()
+    assert "h0rse" not in told.out + told.err
+    assert result(told.out)["run_dir"] == "s3://***@bucket/runs/x"
+
+
 @pytest.mark.parametrize("place", ["s3://bucket/runs/x", "gs://b/x", "/mnt/x", "file:///mnt/x"])
 def test_a_place_that_lasts_is_left_to_the_command(
     place: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -166,7 +166,8 @@ class RollCall:
         while not hello:
             hello = line.hear()
         host, _, proof = hello.partition(" ")
-        right = hmac.compare_digest(proof, proof_of(host, self._token))
+        # As bytes: of text, a TypeError refuses what is not ASCII, as a scan of ports sends it.
+        right = hmac.compare_digest(proof.encode(), proof_of(host, self._token).encode())
         with self._news:
             if not right or host not in self._others or self._over:
                 return ""

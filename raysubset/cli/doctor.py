@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
+import threading
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
@@ -49,8 +51,10 @@ def doctor(
     """Look whether a run will work, before paying for it: 0 nothing stops it, 1 something does."""
     from raysubset.doctor.examination import Asked
 
-    if patience <= 0 or (price_per_hour is not None and price_per_hour < 0):
-        raise ConfigError("--patience must be above 0, and --price-per-hour must not be negative.")
+    if not 0 < patience < threading.TIMEOUT_MAX:
+        raise ConfigError(f"--patience={patience:g}: give a number of seconds above 0.")
+    if price_per_hour is not None and not 0 <= price_per_hour < math.inf:
+        raise ConfigError(f"--price-per-hour={price_per_hour:g}: give a price from 0 on.")
     resolved = resolve_over({}, file, experiment, None)  # whether Ray answers is a finding
     asked = Asked(experiment=resolved, price=price_per_hour, patience_s=patience)
     diagnosis = diagnose(asked, address, run_dir or "runs", strict=strict)

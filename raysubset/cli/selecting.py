@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,8 +15,9 @@ from rich.console import Console
 from raysubset.cli.app import app
 from raysubset.cli.looking_on import Terminated, screen
 from raysubset.cli.options import File, Local, Options, resolve_over, worked_in
-from raysubset.errors import ConfigError
+from raysubset.errors import ConfigError, ModelError, TrainingDiverged
 from raysubset.experiment import Experiment, flatten
+from raysubset.storage.addresses import is_uri, without_credentials
 from raysubset.storage.staging import shown
 
 if TYPE_CHECKING:
@@ -109,7 +110,14 @@ def run_select(
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     start = perf_counter()
     with _stoppable(), screen(console).showing(ready.phase.strategy) as watch:
-        selection, how = _runner(local)(ready, watch.progress)
+        try:
+            selection, how = _runner(local)(ready, watch.progress)
+        except TrainingDiverged as error:  # in a run its training is the cause; here what was given
+            told = str(error).partition(";")[0]
+            raise ModelError(
+                f"{told}: beyond float32. Scale the embeddings and the head, or give the weights "
+                "of a training that did not diverge."
+            ) from None
     inside = ("seconds_scoring", "seconds_greedy", "seconds_handover")
     starting_s = perf_counter() - start - sum(selection.facts[stage] for stage in inside)
     seconds = {"preparing": preparing_s, "starting": max(0.0, starting_s)}
@@ -131,6 +139,12 @@ def _ready(
     from raysubset.selecting.ready import from_checkpoint, from_embeddings
     from raysubset.selecting.unread import refuse_unread
 
+    _refuse_empty({"checkpoint": checkpoint, **files})
+    if checkpoint is not None and is_uri(checkpoint):
+        raise ConfigError(
+            f"--checkpoint={without_credentials(checkpoint)}: only local paths are read; copy the "
+            "run's folder first."
+        )
     of_embeddings = files["embeddings"] is not None
     if of_embeddings and checkpoint is not None:
         raise ConfigError(
@@ -140,11 +154,22 @@ def _ready(
     refuse_unread(told, embeddings=of_embeddings)
     experiment = resolve_over(stored_values(checkpoint), file, given, None)
     if of_embeddings:
+        if files["validation_labels"] is not None and files["validation_embeddings"] is None:
+            raise ConfigError(
+                "--validation-labels: only with --validation-embeddings FILE; give that too."
+            )
         return from_embeddings(experiment, _files(files, experiment))
     alone = [name.replace("_", "-") for name, text in files.items() if text is not None]
     if alone:
         raise ConfigError(f"--{', --'.join(alone)}: only with --embeddings FILE; give that too.")
     return from_checkpoint(experiment, checkpoint)
+
+
+def _refuse_empty(named: Mapping[str, str | None]) -> None:
+    """Refuse options with nothing in them: as a path, that would be the working folder."""
+    empty = [f"--{name.replace('_', '-')}" for name, text in named.items() if text == ""]
+    if empty:
+        raise ConfigError(f"{', '.join(empty)} has no value (an unset variable?); give a path.")
 
 
 def _files(files: dict[str, str | None], experiment: Experiment) -> EmbeddingFiles:

@@ -10,7 +10,7 @@ import torch
 
 from raysubset.doctor.doors import check_auth, check_dashboard, check_token_file
 from raysubset.doctor.facts import ClusterFacts, NodeFacts, node_facts
-from raysubset.doctor.finding import Finding, skipped
+from raysubset.doctor.finding import Finding, failed, skipped
 from raysubset.doctor.fitting import Plan, check_disk, check_memory
 from raysubset.doctor.look import look
 from raysubset.doctor.reading import Read, read
@@ -124,8 +124,24 @@ def _time(asked: Asked, prepared: Prepared, plan: Plan, alone: bool) -> Finding:
 def _or_skipped(
     names: tuple[str, ...], limit_s: float, call: Callable[[], list[Finding]]
 ) -> list[Finding]:
-    """Return an estimate's findings, or why there is none: it decides about no run."""
+    """Return an estimate's findings, or why there is none: it decides about no run.
+
+    But for memory that does not suffice for the few batches of a rehearsal: a run would end so too.
+    """
     try:
         return within(limit_s, call, f"estimating {' and '.join(names)}")
     except (Late, RaySubsetError) as error:
         return list(skipped(str(error), *names))
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        told = f"a few batches of it do not fit this machine: {_first_line(error)}"
+        return [failed(name, told, _SMALLER) for name in names]
+    except Exception as error:  # a person's model runs in there
+        told = f"its rehearsal failed: {type(error).__name__}: {_first_line(error)}"
+        return list(skipped(told, *names))
+
+
+_SMALLER = "lower --training.batch_size or --selection.batch_size, or take a larger machine"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

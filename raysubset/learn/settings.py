@@ -5,7 +5,7 @@ Every field's docstring is its help text on the command line.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -95,14 +95,13 @@ class DataSettings(Settings):
     limit: Annotated[int, Field(ge=1)] | None = None
     """Keep at most this many train rows (and test rows), drawn by seed: a quicker look."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _digits_without_a_path(cls, values: Any) -> Any:
+    @model_validator(mode="after")
+    def _digits_without_a_path(self) -> Self:
         """Name the embedded data where nothing is named, so that the resolved config says it."""
-        named = not isinstance(values, dict) or values.get("path") is not None
-        if named or values.get("format", "auto") != "auto":
-            return values
-        return {**values, "format": "digits"}
+        if self.path is None and self.format == "auto":
+            # Not as a field that was set: an option beside a file says nothing of its format.
+            object.__setattr__(self, "format", "digits")
+        return self
 
     def of_sources(self) -> dict[str, Any]:
         """Return what decides which rows there are, before they are split by seed."""

@@ -6,7 +6,6 @@ Nothing read here can execute code: safetensors by format, torch.load with weigh
 from __future__ import annotations
 
 import pickle
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -99,7 +98,7 @@ def _from_torch(path: Path) -> object:
             "not read: it could run code. Save the weights alone: torch.save(model.state_dict(), "
             "PATH)."
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged pickle ends its reader in whatever way it happens to
         raise ModelError(
             f"--checkpoint={path} cannot be read as a PyTorch file ({_cause(error)}); the file is "
             "damaged or of another format: write it again with torch.save(model.state_dict(), "
@@ -110,7 +109,7 @@ def _from_torch(path: Path) -> object:
 def _cause(error: Exception) -> str:
     """Return the first sentence of torch's many."""
     text = " ".join(str(error).split()) or type(error).__name__
-    for start in ("Unsupported global: ", "Unsupported class "):
+    for start in ("Unsupported global: ", "Unsupported class ", "WeightsUnpickler error: "):
         if start in text:
             return text[text.index(start) :].split(" was not")[0].split(" Please")[0][:120]
     return text[:120].rstrip(". ")

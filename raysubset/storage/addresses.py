@@ -12,6 +12,7 @@ SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "file")
 KNOWN = "s3://bucket/x, gs://bucket/x, abfs://container@account.dfs.core.windows.net/x, file:///x"
 _SECRET = re.compile(r"pass|pwd|token|secret|key|sas|sig", re.IGNORECASE)
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+_NOT_PLAIN = re.compile(r"[^\x21-\x7e]|%(?![0-9A-Fa-f]{2})")
 _USERINFO = re.compile(r"//[^?#]*@|//[^/?#]*:")  # a secret key may hold a slash
 
 
@@ -22,6 +23,8 @@ def is_uri(place: str | Path) -> bool:
 
 def without_credentials(uri: str) -> str:
     """Return a URI that may be shown: nothing of what could be a secret is left in it."""
+    if _torn(uri):
+        return f"{uri.partition(':')[0]}://***"
     parts = urlsplit(uri)
     plain = [f"{k}={'***' if _is_secret(k, v) else v}" for k, v in parse_qsl(parts.query)]
     shown = urlunsplit((parts.scheme, parts.netloc, parts.path, "&".join(plain), ""))
@@ -43,6 +46,8 @@ def refuse_bad_uri(uri: str) -> None:
             bucket, or no folder in the bucket.
     """
     shown = without_credentials(uri)
+    if _torn(uri):
+        raise RunFolderError(f"{shown} is no address ([ or ] in it); write it like one of {KNOWN}.")
     if _credentials(uri):
         raise RunFolderError(
             f"{shown} must hold no credentials, because run folders are written down and shown; "
@@ -50,12 +55,26 @@ def refuse_bad_uri(uri: str) -> None:
             "GOOGLE_APPLICATION_CREDENTIALS, AZURE_CLIENT_ID ...) or give the machine a role."
         )
     parts = urlsplit(uri)
+    if parts.scheme in SCHEMES and not uri.startswith(parts.scheme):
+        raise RunFolderError(f"{shown} must begin with {parts.scheme}: in small letters.")
     if parts.scheme not in SCHEMES:
         raise RunFolderError(
             f"{shown} is on no storage that is known here; give a path, or one of {KNOWN}."
         )
     if parts.fragment:
         raise RunFolderError(f"{shown} must not have a #fragment; write %23 for a # in a name.")
+    if parts.scheme == "file" and parts.netloc:
+        raise RunFolderError(
+            f"{shown} names a host, {parts.netloc}; an absolute path follows three slashes: "
+            f"file:///{parts.netloc}{parts.path} if that is meant."
+        )
+    if odd := _NOT_PLAIN.search(parts.path):
+        escaped = quote(parts.path, safe="/%=@:+,")
+        escaped = re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", escaped)
+        raise RunFolderError(
+            f"{shown} has {odd.group()!r} in it, which an address writes as "
+            f"{quote(odd.group())}: {urlunsplit(parts._replace(path=escaped))}"
+        )
     if parts.scheme != "file" and not parts.netloc:
         raise RunFolderError(f"{shown} names no bucket; write it like one of {KNOWN}.")
     if not parts.path.strip("/"):
@@ -73,6 +92,15 @@ def _credentials(uri: str) -> bool:
     named = at and (":" in user or not (azure or user in plain))
     named = named or (":" in parts.netloc and not azure)  # no bucket has a port
     return bool(named) or any(_is_secret(k, v) for k, v in parse_qsl(parts.query, True))
+
+
+def _torn(uri: str) -> bool:
+    """Return whether a URI cannot be taken apart: a bracket opens what is no IPv6 address."""
+    try:
+        urlsplit(uri)
+    except ValueError:
+        return True
+    return False
 
 
 def _is_secret(name: str, value: str) -> bool:

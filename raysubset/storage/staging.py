@@ -296,7 +296,9 @@ def _reserved(root: Path, remote: Remote, *, write: bool) -> Generator[tuple[Pat
 
 def _last_names(uri: str) -> list[str]:
     """Return the last names of a URI's path: a tracked run is called by its folder's."""
-    return [unquote(n) for n in urlsplit(uri).path.split("/") if n not in ("", ".", "..")][-3:]
+    # Unquoted first: %2F and %2e%2e are a slash and a step up, and staging is never left.
+    names = unquote(urlsplit(uri).path).split("/")
+    return [n for n in names if n not in ("", ".", "..")][-3:]
 
 
 def _stamp(path: Path) -> Stamp:

@@ -94,7 +94,9 @@ def test_what_is_typed_inside_a_container_sends_the_token(config: Config) -> Non
 
 def test_the_token_reaches_the_containers_user_and_nobody_else(config: Config, text: str) -> None:
     assert config["file_mounts"][TOKEN] == "~/.ray/auth_token"
-    assert any(f"chmod 600 {TOKEN}" in command for command in config["setup_commands"])
+    # Owned, not only readable: nobody may change the mode of another's file.
+    owned = f"test -O {TOKEN} || sudo chown $(id -u):$(id -g) {TOKEN}; chmod 600 {TOKEN}"
+    assert owned in config["setup_commands"]
     assert "chmod 600 ~/.ray/auth_token" in text  # Ray generates it readable for everyone
 
 

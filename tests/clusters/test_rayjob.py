@@ -10,7 +10,9 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from ray.runtime_env import RuntimeEnvConfig
 
+from raysubset.cluster.crew import START_PATIENCE
 from tests.clusters.test_launcher_files import ROOT, pinned_ray
 
 TEXT = (ROOT / "jobs" / "clusters" / "rayjob.yaml").read_text()
@@ -215,7 +217,13 @@ def test_only_the_head_has_an_identity() -> None:
 
 def test_the_code_is_one_commit_and_its_packages_are_the_tested_ones() -> None:
     runtime = yaml.safe_load(SPEC["runtimeEnvYAML"])
-    assert set(runtime) == {"working_dir", "pip"}
+    assert set(runtime) == {"working_dir", "pip", "config"}
+    # Packages are installed by a worker's first process: Ray's 10 minutes and our 4 are too few.
+    RuntimeEnvConfig.parse_and_validate_runtime_env_config(runtime["config"])
+    assert runtime["config"]["setup_timeout_seconds"] >= 1800
+    words = SPEC["entrypoint"].split()
+    wait_s = START_PATIENCE * float(words[words.index("--resources.start_timeout_s") + 1])
+    assert wait_s >= 1200
     assert runtime["working_dir"].startswith("https://")
     assert runtime["pip"] == ["-r ${RAY_RUNTIME_ENV_CREATE_WORKING_DIR}/jobs/requirements.txt"]
     assert re.match(r"python -m jobs\.train --run-dir (s3|gs)://", SPEC["entrypoint"])

@@ -114,3 +114,11 @@ def test_who_does_not_know_the_token_or_is_no_host_is_sent_away(host: str, token
         with pytest.raises(HostLost):
             roll.wait(seconds=0)
         assert not lost.is_set()
+
+
+def test_a_scan_of_ports_is_sent_away_like_a_stranger() -> None:
+    with called("b") as (_, at, lost), socket.create_connection(at, timeout=5) as scanner:
+        scanner.sendall(b"b \xff\x16\x03\x01\n")
+        while scanner.recv(64):  # beats, until it is closed
+            pass
+        assert not lost.is_set()

@@ -83,10 +83,10 @@ def test_a_small_frontier_ends_with_a_table_the_answer_and_a_report_that_can_be_
 ):
     folder = no_ray / "f"
     words = ["frontier", *TINY, "--local", "--run-dir", str(folder), "--price-per-hour", "3"]
-    code, sweep = call(words)
+    code, answered = call(words)
     shown = capsys.readouterr().out
     assert code == 0
-    assert f"{len(sweep.trials)}/{len(sweep.trials)} " in shown
+    assert f"{answered.trials}/{answered.trials} " in shown
     assert "to full" in shown and "note: one learning rate" in shown
     told = json.loads((folder / "frontier.json").read_text())
     assert told["sentences"][0] in shown

@@ -151,6 +151,21 @@ def test_validation_of_another_width_or_class_is_refused(tmp_path: Path):
         parts(str(tmp_path / "two.npz"), validation_embeddings=text)
 
 
+def test_whole_numbers_follow_the_heads_classes_where_these_are_whole_numbers(tmp_path: Path):
+    for named in ((2, 0, 1), (7, 3, 5)):
+        head = LinearHead(
+            weight_CH=HEAD.weight_CH, bias_C=HEAD.bias_C, names=tuple(str(n) for n in named)
+        )
+        labels = np.array(named)[LABELS]  # so that row LABELS[i] of the head stands for row i
+        assert rows(parts(npz(tmp_path, embeddings=EMBEDDINGS, labels=labels), head)) == WANTED
+
+
+def test_a_head_that_names_a_class_twice_is_refused(tmp_path: Path):
+    head = LinearHead(weight_CH=HEAD.weight_CH, bias_C=HEAD.bias_C, names=("a", "b", "a"))
+    with pytest.raises(DataError, match="twice"):
+        parts(npz(tmp_path, embeddings=EMBEDDINGS, labels=np.array(["a", "b"])[LABELS % 2]), head)
+
+
 def test_a_row_of_a_ragged_or_missing_list_is_refused(tmp_path: Path):
     for name, row in (("ragged", [1.0] * 4), ("missing", None), ("inside", [None] * H)):
         table = pa.table({"embedding": [*EMBEDDINGS.tolist()[1:], row], "label": LABELS})

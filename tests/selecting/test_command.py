@@ -108,6 +108,11 @@ REFUSED: list[tuple[str, str]] = [
     ("--embeddings E --checkpoint C", "two ways"),
     ("--embeddings E", "--head fit"),
     ("--embeddings E --head fit --data.path x", "--data.path"),
+    ("--embeddings E --head fit --data.validation 0.2 --data.limit 9", "error: --data.limit:"),
+    ("--embeddings E --head fit --validation-labels E", "only with --validation-embeddings"),
+    ("--embeddings= --head fit", "--embeddings has no value"),
+    ("--checkpoint=", "--checkpoint has no value"),
+    ("--checkpoint s3://bucket/runs/x", "s3://bucket/runs/x: only local paths are read"),
     ("--embeddings E --head fit --model.name mlp", "--model.name"),
     ("--embeddings E --head none.npz", "there is no such file"),
     ("--checkpoint C --epochs 3", "--training.epochs: select trains nothing"),
@@ -139,6 +144,22 @@ def test_bad_input_is_refused_before_any_work(
     assert (code, value) == (2, None)
     assert why in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_the_data_options_that_decide_of_embeddings_are_taken(own: Any, tmp_path: Path):
+    code, value = call(words(own, "--data.validation", "0.5", "--run-dir", str(tmp_path / "out")))
+    assert code == 0 and value["num_validation"] == N // 2
+
+
+def test_logits_beyond_float32_are_told_of_what_was_given(own: Any, tmp_path: Path, capsys: Any):
+    huge = {"embeddings": np.full((N, H), 1e30), "labels": np.arange(N) % C}
+    head = {"weight": np.full((C, H), 1e20), "bias": np.zeros(C)}
+    own["--embeddings"] = write(tmp_path / "huge.npz", huge)
+    own["--head"] = write(tmp_path / "head.npz", head)
+    assert call(words(own, "--run-dir", str(tmp_path / "out")))[0] == 2
+    told = capsys.readouterr().err
+    assert "Scale the embeddings" in told and "--training" not in told
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_damaged_checkpoint_of_a_run_is_refused(tmp_path: Path, capsys: Any):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from raysubset.cli import call
 from raysubset.errors import RunFolderError
 from raysubset.storage import Remote, holds, is_uri, probe
+from raysubset.storage.staging import staged
 from tests.buckets import Bucket
 
 SECRET = "h0rse"
@@ -27,6 +30,12 @@ USELESS = {
     "hdfs://host/run": "no storage that is known",
     "s3://bucket/run#1": "%23",
     "file:///": "whole bucket",
+    "file://shared/run": "file:///shared/run",
+    "S3://bucket/run": "small letters",
+    "s3://bucket/my run": "s3://bucket/my%20run",
+    "s3://bucket/100%/run": "s3://bucket/100%25/run",
+    "s3://bucket/\u00fc": "%C3%BC",
+    "s3://[bucket/run": "no address",
 }
 
 
@@ -92,3 +101,12 @@ def test_what_a_folder_holds_is_seen_by_path_and_uri(bucket: Bucket, tmp_path: P
     Remote("s3://bucket/run").write("experiment.yaml", b"x")
     for place in (tmp_path / "plain", str(tmp_path / "plain"), "s3://bucket/run"):
         assert holds(place, "experiment.yaml")
+
+
+def test_staging_lies_inside_its_own_folder_whatever_the_address_holds(tmp_path: Path):
+    away = tmp_path / "away"
+    for name in (str(away).replace("/", "%2F"), "%2e%2e/%2e%2e/%2e%2e/x", "a/%2E%2E/../b"):
+        with staged(f"file://{tmp_path}/store/{name}") as folder:
+            assert folder.resolve().is_relative_to(Path(tempfile.gettempdir()).resolve())
+            assert f"raysubset-{os.getuid()}" in folder.resolve().parts
+            assert not away.exists()

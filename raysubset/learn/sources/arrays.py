@@ -8,7 +8,9 @@ Letters: N rows, H embedding width.
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,12 @@ from raysubset.learn.sources.rows import shown
 from raysubset.learn.sources.tables import read_tables
 
 ARRAY_SUFFIXES = (".npz", ".npy", ".safetensors")
+_DAMAGED = (
+    *(ValueError, OSError, EOFError, KeyError, SyntaxError, tokenize.TokenError),
+    *(zipfile.BadZipFile, zlib.error, RuntimeError),  # encrypted, or an unknown compression
+    MemoryError,  # a header that promises more than there is
+)
+"""What numpy raises at a file that is not whole."""
 _HOW = "embeddings (N, H), labels (N,), optional ids or keys (N,)"
 
 
@@ -96,13 +104,13 @@ def _numpy(path: Path, only: Sequence[str] | None) -> dict[str, Any]:
             return {"embeddings": loaded}
         with loaded:
             return {name: loaded[name] for name in loaded.files if only is None or name in only}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         remedy = (
             "write text as a fixed-width array (dtype 'U'), numbers as numbers"
             if "allow_pickle" in str(error)
             else "the file is damaged or of another format: write it again"
         )
-        cause = str(error).splitlines()[0].rstrip(". ")
+        cause = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
         raise DataError(f"{path} cannot be read as numpy ({cause}); {remedy}.") from None
 
 
@@ -119,9 +127,13 @@ def _safetensors(path: Path, only: Sequence[str] | None) -> dict[str, Any]:
             f"{path} cannot be read as safetensors ({reason}); the file is damaged or of another "
             "format: write it again."
         ) from None
-    # numpy has no bfloat16; float32 holds its every value.
-    wide = {n: t.float() if f"{t.dtype}" == "torch.bfloat16" else t for n, t in tensors.items()}
-    return {name: tensor.numpy() for name, tensor in wide.items()}
+    # numpy has no bfloat16 and no float8; float32 holds their every value.
+    wide = {n: t.float() for n, t in tensors.items() if _narrow(t)}
+    return {name: wide.get(name, tensor).numpy() for name, tensor in tensors.items()}
+
+
+def _narrow(tensor: Any) -> bool:
+    return f"{tensor.dtype}".startswith(("torch.bfloat16", "torch.float8"))
 
 
 def matrix_of(value: Any, what: str) -> NDArray[Any]:

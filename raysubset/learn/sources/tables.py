@@ -76,7 +76,8 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     else:
         with open_parquet(path) as file:
             table = read_parquet(file, path, columns)
-    _refuse_twins(table.schema, path)
+    with reading(path):  # a name that is no UTF-8 shows when it is read
+        _refuse_twins(table.schema, path)
     return table
 
 

@@ -16,8 +16,9 @@ from raysubset.learn.sources.rows import shown
 def classes_of_head(label: LabelColumn, num_classes: int, names: tuple[str, ...] | None) -> Classes:
     """Return the classes of a head with this many rows, in the order of its rows.
 
-    Whole numbers are row numbers of the head. Text is numbered by `names`, else in sorted order,
-    as image folders and scikit-learn's LabelEncoder do.
+    Whole numbers are row numbers of the head, or what its `names` say where these are whole numbers
+    too. Text is numbered by `names`, else in sorted order, as image folders and scikit-learn's
+    LabelEncoder do.
 
     Args:
         label: the pool's labels, as `plain` returned them.
@@ -25,11 +26,17 @@ def classes_of_head(label: LabelColumn, num_classes: int, names: tuple[str, ...]
         names: the classes in the head's order, where its file has them.
 
     Raises:
-        DataError: numbers beyond the head's rows, or another number of names.
+        DataError: numbers beyond the head's rows, another number of names, or one twice.
     """
     if names is not None and len(names) != num_classes:
         raise DataError(f"the head has {num_classes} rows and {len(names)} classes; give one each.")
+    if names is not None and len(set(names)) < len(names):
+        raise DataError(f"the head's classes {shown(names)} hold a name twice; give each its own.")
     if pa.types.is_integer(label.values.type):
+        if names is not None and (numbers := _whole(names)) is not None:
+            # scikit-learn's `classes_`: what stands for each row, in whatever order.
+            values = pa.array(numbers, pa.int64())
+            return Classes(values=values, names=names, where="the head's classes")
         beyond = pc.indices_nonzero(pc.greater_equal(label.values, num_classes)).to_pylist()
         if beyond:
             raise DataError(
@@ -53,3 +60,8 @@ def classes_of_head(label: LabelColumn, num_classes: int, names: tuple[str, ...]
             "names in their order as an array `classes` in the --head file."
         )
     return found
+
+
+def _whole(names: tuple[str, ...]) -> list[int] | None:
+    """Return names that are whole numbers as such; None where one is not."""
+    return [int(name) for name in names] if all(n.isdecimal() for n in names) else None
