@@ -89,7 +89,8 @@ class Left:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.rounds = sorted((path / "rounds").glob("[0-9]*"))
+        # A round in progress has a folder too, but no selection of its own yet.
+        self.rounds = sorted(p.parent for p in (path / "rounds").glob("[0-9]*/selection.parquet"))
         self.ids = [
             pq.read_table(folder / "selection.parquet")["id"].to_pylist() for folder in self.rounds
         ]
