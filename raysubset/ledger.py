@@ -7,7 +7,7 @@
 
 A round is done when its manifest is there. A manifest holds the SHA-256 of every file of its
 round and of the manifest before it: a chain. Where the folder stands in for a URI, each file is
-uploaded too, the manifest last: a killed driver costs at most the round in progress.
+uploaded too, the manifest last; of the round in progress, `storage.mirror` uploads what is kept.
 """
 
 from __future__ import annotations
