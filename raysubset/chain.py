@@ -9,7 +9,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from raysubset.errors import RunFolderError
 from raysubset.learn.checkpoint import TRAINER, WEIGHTS, file_hash
+from raysubset.storage.staging import shown
 
 logger = logging.getLogger(__name__)
 MANIFEST, OBSERVATIONS = "MANIFEST.json", "observations.safetensors"
@@ -49,3 +51,19 @@ def damaged_file(folder: Path, files: Mapping[str, str]) -> str:
         if not path.is_file() or file_hash(path) != digest:
             return name
     return ""
+
+
+def refuse_damaged(rounds: Path, manifests: Iterable[Mapping[str, Any]]) -> None:
+    """Refuse to build on rounds whose record is no longer what was committed.
+
+    Raises:
+        RunFolderError: a choice or figures that are missing or others; the file is named.
+    """
+    for manifest in manifests:
+        folder = rounds / f"{manifest['round']:04d}"
+        kept = {n: manifest["files"][n] for n in ("selection.parquet", "metrics.json")}
+        if damaged := damaged_file(folder, kept):
+            raise RunFolderError(
+                f"{shown(folder / damaged)} is missing or not what its manifest recorded; put it "
+                "back, or start a new run with another --run-dir."
+            )

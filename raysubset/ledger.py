@@ -7,7 +7,7 @@
 
 A round is done when its manifest is there. A manifest holds the SHA-256 of every file of its
 round and of the manifest before it: a chain. Where the folder stands in for a URI, each file is
-uploaded too, the manifest last: a killed driver costs at most the round in progress.
+uploaded too, the manifest last; of the round in progress, `storage.mirror` uploads what is kept.
 """
 
 from __future__ import annotations
@@ -26,7 +26,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from raysubset.chain import MANIFEST, OBSERVATIONS, committed_chain, damaged_file
+from raysubset.chain import (
+    MANIFEST,
+    OBSERVATIONS,
+    committed_chain,
+    damaged_file,
+    refuse_damaged,
+)
 from raysubset.core.observations import Observations
 from raysubset.errors import RunFolderError
 from raysubset.experiment import Experiment
@@ -46,6 +52,7 @@ from raysubset.records import (
 from raysubset.same_run import config_differences, data_differences
 from raysubset.schedule import Phase
 from raysubset.storage import staging
+from raysubset.storage.mirror import Mirror
 from raysubset.strategies.selection import Selection
 from raysubset.timeline import KEY, Clock, with_checkpoint
 from raysubset.unfinished import PARTIAL, begin_round, forget_round, read_begun
@@ -88,6 +95,7 @@ class Ledger:
         self._checkpoint: CheckpointRef | None = None
         self._pending: tuple[Round, Saved] | None = None
         self._lock: Any = None
+        self._mirror = Mirror()
 
     @classmethod
     def open(
@@ -199,8 +207,11 @@ class Ledger:
     def begin(self, phase: Phase, selection: Selection) -> Open:
         """Write a phase's choice down before it is trained on; return what its trainer keeps by."""
         number, every_s = phase.round, self.experiment.resources.checkpoint_every_s
+        folder = self._partial(number)
         with self._disk_errors():
-            return begin_round(self._partial(number), selection, phase, self._link(number), every_s)
+            begun = begin_round(folder, selection, phase, self._link(number), every_s)
+            self._mirror.begin(folder)
+        return begun
 
     def append(self, round_: Round, saved: Saved) -> None:
         """Write a round's selection and metrics; `settle` commits it once its state is saved."""
@@ -239,12 +250,12 @@ class Ledger:
 
     def close(self) -> None:
         """Let go of the folder."""
-        try:
-            staging.leave(self.path)
-        finally:
-            if self._lock is not None:
-                self._lock.close()
-                self._lock = None
+        lock, self._lock = self._lock, None
+        with ExitStack() as ending:
+            if lock is not None:
+                ending.callback(lock.close)
+            ending.callback(staging.leave, self.path)
+            self._mirror.close()
 
     def history(self) -> list[dict[str, Any]]:
         """Return the lines of history.jsonl."""
@@ -279,7 +290,7 @@ class Ledger:
         self._parent = file_hash(folder / MANIFEST)
         self._checkpoint = CheckpointRef(path=str(folder / "checkpoint"), files=files)
         self.done = number + 1
-        shutil.rmtree(self._partial(number), ignore_errors=True)
+        self._mirror.end(self._partial(number))
         self._prune()
         staging.keep_readable(self.path)
         self.committed()
@@ -367,19 +378,8 @@ class Ledger:
                 break
             logger.warning("round %d is damaged (%s); going back one round", number, damaged)
             chain.pop()
-        self._refuse_damaged_past(chain[:-1])
+        refuse_damaged(self.rounds, (manifest for _, manifest in chain[:-1]))
         self._forget_after(self.done)
-
-    def _refuse_damaged_past(self, chain: list[tuple[str, dict[str, Any]]]) -> None:
-        """Refuse to build on rounds whose record is no longer what was committed."""
-        for _, manifest in chain:
-            folder = self._folder(manifest["round"])
-            kept = {n: manifest["files"][n] for n in ("selection.parquet", "metrics.json")}
-            if damaged := damaged_file(folder, kept):
-                raise RunFolderError(
-                    f"{staging.shown(folder / damaged)} is missing or not what its manifest "
-                    "recorded; put it back, or start a new run with another --run-dir."
-                )
 
     def _forget_after(self, done: int) -> None:
         """Drop what was not committed, and write the history of what was."""
@@ -389,9 +389,8 @@ class Ledger:
             staging.drop(self.path / "result.json")
         for folder in late:
             forget_round(folder, but_partial=int(folder.name) == done)
-            staging.drop(folder)
         for number in range(done):  # a crash came between a commit and this
-            shutil.rmtree(self._partial(number), ignore_errors=True)
+            self._mirror.end(self._partial(number))
         lines: list[str] = []
         for number in range(done):
             metrics = json.loads((self._folder(number) / "metrics.json").read_text())

@@ -21,6 +21,7 @@ from raysubset.learn.checkpoint import file_hash
 from raysubset.learn.partial import BEGUN, Open
 from raysubset.records import read_selection, write_selection
 from raysubset.schedule import Phase
+from raysubset.storage import staging
 from raysubset.strategies.selection import Selection
 
 logger = logging.getLogger(__name__)
@@ -94,6 +95,7 @@ def _selection(folder: Path, told: Mapping[str, Any]) -> Selection:
 
 def forget_round(folder: Path, *, but_partial: bool) -> None:
     """Drop what was not committed of a round, or all of it but what it can go on with."""
+    staging.drop(folder, but=PARTIAL if but_partial else "")
     if not but_partial or not (folder / PARTIAL).is_dir():
         shutil.rmtree(folder)
         return

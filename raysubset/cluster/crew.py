@@ -18,6 +18,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
 from raysubset import logs
+from raysubset.cluster.carrying import given_of, written
 from raysubset.cluster.group import beside_the_driver, cause_of, make_trainer, wait_for_room
 from raysubset.cluster.mailbox import Mailbox
 from raysubset.cluster.orders import Collected, Failed, Lost, Order, Posted, Stop, Train
@@ -71,6 +72,7 @@ class Crew:
         """
         self.room, self.resources = room, resources
         self._number = 0
+        self._open: Order = Stop()
         self._trained: _Trained | None = None
         self._error: BaseException | None = None
         self._controller: Any = None
@@ -152,10 +154,11 @@ class Crew:
             while time.monotonic() < end and self._thread.is_alive():
                 told = self.mailbox.collect.remote(self._number, POLL_S)
                 got: Collected = ray.get(told, timeout=ABORT_S)
+                self._carry(got)
                 if 0 in got.answered or got.known != self._number:
                     return
                 time.sleep(TICK_S)
-        except (RayError, GetTimeoutError):
+        except (RayError, GetTimeoutError, CrewLost):
             logger.warning("the mailbox does not answer; epochs of this round may be lost")
 
     def close(self) -> None:
@@ -211,9 +214,11 @@ class Crew:
 
     def _ask(self, order: Order, progress: Progress, stage: str) -> list[Any]:
         posted = self._next(order)
+        self._open = order
         self._get(self.mailbox.post.remote(posted))
         while True:
             got: Collected = self._get(self.mailbox.collect.remote(posted.number, POLL_S))
+            self._carry(got)
             if got.failed is not None:
                 raise got.failed.error
             if got.answers is not None:
@@ -232,6 +237,16 @@ class Crew:
                 progress(stage, *got.progress)
             self._refuse_dead()
             self._refuse_silence(got)
+
+    def _carry(self, got: Collected) -> None:
+        """Keep epochs for a rank that does not see their folder; tell it what is kept there."""
+        begun = self._open.begun if isinstance(self._open, Train) else None
+        if got.held is not None:
+            why_not = written(begun, got.held)
+            self._get(self.mailbox.written.remote(got.held.state, why_not))
+        if got.asked:
+            given = given_of(begun, ray.put)
+            self._get(self.mailbox.give.remote(self._number, given))
 
     def _with_content(self, posted: Posted) -> Posted:
         """Return an order with the bytes of its checkpoint, put once for all ranks."""

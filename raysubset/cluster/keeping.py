@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from raysubset.errors import Stopped
 from raysubset.learn.checkpoint import Snapshot
 from raysubset.learn.learner import EpochTrace
 from raysubset.learn.partial import BEGUN, Keeper, Open, Partial, partial_of
@@ -22,14 +23,34 @@ from raysubset.learn.partial import BEGUN, Keeper, Open, Partial, partial_of
 logger = logging.getLogger(__name__)
 
 
-def agreed(begun: Open | None, world: int) -> Partial | None:
-    """Return the kept epochs that all ranks see, the same ones; None where one of them does not."""
-    kept = partial_of(begun) if begun is not None else None
-    if world == 1 or begun is None:
-        return kept
-    seen: list[Any] = [None] * world
-    dist.all_gather_object(seen, None if kept is None else kept.state)
-    return kept if len(set(seen)) == 1 else None
+def agreed(
+    begun: Open | None, world: int, look: Callable[[Open], Partial | None] = partial_of
+) -> Partial | None:
+    """Return the kept epochs that all ranks have, the same ones; None where one has none.
+
+    Args:
+        begun: the round.
+        world: how many ranks.
+        look: what finds them for this rank; it always ends, for the others wait for it.
+
+    Raises:
+        Stopped: `look` raised it on one rank; all of them stop then.
+    """
+    if begun is None:
+        return None
+    kept, stopped = None, None
+    try:
+        kept = look(begun)
+    except Stopped as error:
+        stopped = error
+    seen: list[Any] = [(None if kept is None else kept.state, stopped)]
+    if world > 1:
+        mine, seen = seen[0], [None] * world
+        dist.all_gather_object(seen, mine)
+    for _, stop in seen:
+        if stop is not None:
+            raise stop
+    return kept if len({state for state, _ in seen}) == 1 else None
 
 
 class Together:
@@ -45,14 +66,28 @@ class Together:
         rank: int,
         world: int,
         device: torch.device,
+        write: Callable[..., Partial] | None = None,
     ) -> None:
-        """Join; without a `begun`, or where rank 0 does not see its folder, nothing is kept."""
+        """Join; without a `begun`, nothing is kept.
+
+        Args:
+            begun: the round.
+            kept: what is kept of it already.
+            snapshot: copies the training state to the host.
+            writer: a thread of its own.
+            rank: of W.
+            world: W.
+            device: for collectives.
+            write: how rank 0 keeps what it holds, where it does not see the round's folder.
+        """
         self.begun, self.rank, self.world, self.device = begun, rank, world, device
         self._unheld: list[EpochTrace] = []
         self._keeper: Keeper | None = None
         if begun is not None and rank == 0:
-            if (Path(begun.folder) / BEGUN[0]).is_file():
-                self._keeper = Keeper(open=begun, before=kept, snapshot=snapshot, writer=writer)
+            if write is not None or (Path(begun.folder) / BEGUN[0]).is_file():
+                self._keeper = Keeper(
+                    open=begun, before=kept, snapshot=snapshot, writer=writer, write=write
+                )
             else:
                 logger.warning(
                     "rank 0 does not see %s, so epochs of this round are not kept", begun.folder

@@ -12,6 +12,7 @@ import uuid
 from typing import Any
 
 from raysubset.cluster.orders import Collected, Failed, Posted, Stop
+from raysubset.learn.sent_partial import Given, SentPartial
 
 
 class Mailbox:
@@ -27,7 +28,10 @@ class Mailbox:
         self.answers: dict[tuple[int, str], dict[int, Any]] = {}
         self.saved: dict[int, Any] = {}
         self.controller: Any = None
-        self.needed = -1
+        self.needed = self.asked = -1
+        self.held: SentPartial | None = None
+        self.wrote: tuple[str, str] | None = None
+        self.given: Given | None = None
         self.progress = (0, 0)
         self.seen: dict[int, float] = {}
         self.news = asyncio.Event()
@@ -41,6 +45,8 @@ class Mailbox:
         if self.posted is None or posted.number != self.posted.number:
             self.answers = {k: v for k, v in self.answers.items() if k[0] >= posted.number}
             self.progress = (0, 0)
+            if self.posted is not None:  # else it is new, and holds only what ranks say now
+                self._forget_kept()
             self.stopping = isinstance(posted.order, Stop)
         self.posted = posted
         self._wake()
@@ -59,6 +65,8 @@ class Mailbox:
 
     async def hello(self, attempt: str, rank: int) -> str:
         """A rank reports for work; return the birth of the mailbox that knows it now."""
+        if attempt not in self.ready:
+            self._forget_kept()  # a dead group's
         self.ready.setdefault(attempt, set()).add(rank)
         self.seen[rank] = time.monotonic()
         self._wake()
@@ -106,13 +114,66 @@ class Mailbox:
                 break
         return self.saved.get(number), self._newest_attempt()
 
+    async def hold(self, number: int, attempt: str, sent: SentPartial) -> None:
+        """Take epochs of an order's round that the driver is to write; older ones give way."""
+        self.seen[0] = time.monotonic()
+        if not self._is_over(number) and self._newest_attempt() in ("", attempt):
+            self.held = sent
+            self._wake()
+
+    async def was_written(self, number: int, state: str, deadline_s: float) -> tuple[str, str]:
+        """Return what became of held epochs, and why.
+
+        It is "written", "failed", "over" (nobody needs them any more), "unknown" (this mailbox
+        does not have them) or "waits" (after the deadline).
+        """
+        end = time.monotonic() + deadline_s
+        while True:
+            self.seen[0] = time.monotonic()
+            if self.wrote is not None and self.wrote[0] == state:
+                return ("failed" if self.wrote[1] else "written"), self.wrote[1]
+            if self._is_over(number):
+                return "over", ""
+            if self.held is None or self.held.state != state:
+                return "unknown", ""
+            if not await self._news(end):
+                return "waits", ""
+
+    async def written(self, state: str, why_not: str) -> None:
+        """Take the driver's word on held epochs: written, or why not."""
+        self.wrote = (state, why_not)
+        if self.held is not None and self.held.state == state:
+            self.held = None
+        self._wake()
+
+    async def kept(self, number: int, rank: int, deadline_s: float) -> Given | None:
+        """Return what the driver tells is kept of an order's round; None after the deadline."""
+        end = time.monotonic() + deadline_s
+        self.asked = number
+        self._wake()
+        while True:
+            self.seen[rank] = time.monotonic()
+            if self.stopping or (self.posted is not None and self.posted.number > number):
+                return Given(gone=True)
+            if self.given is not None:
+                return self.given
+            if not await self._news(end):
+                return None
+
+    async def give(self, number: int, given: Given) -> None:
+        """Take the driver's answer to `kept`."""
+        if self.posted is None or self.posted.number == number:
+            self.given = given
+            self._wake()
+
     async def collect(self, number: int, deadline_s: float) -> Collected:
         """Return the answers to an order when all are there, else how far it is."""
         end = time.monotonic() + deadline_s
-        while not (self._whole(number) or self._failed(number) or self.needed == number):
+        while not (self._whole(number) or self._failed(number) or self._waits(number)):
             if not await self._news(end):
                 break
         whole, needed, self.needed = self._whole(number), self.needed == number, -1
+        asked, self.asked = self._is_asked(number), -1
         now = time.monotonic()
         newest = [ranks for (n, _), ranks in self.answers.items() if n == number]
         return Collected(
@@ -123,6 +184,8 @@ class Mailbox:
             ready={attempt: sorted(ranks) for attempt, ranks in self.ready.items()},
             answered=sorted(newest[-1]) if newest else [],
             needed=needed,
+            asked=asked,
+            held=self.held,
             progress=self.progress,
             silent_s={rank: now - seen for rank, seen in self.seen.items()},
         )
@@ -148,6 +211,25 @@ class Mailbox:
             a for (n, _), ranks in self.answers.items() if n == number for a in ranks.values()
         ]
         return next((answer for answer in answers if isinstance(answer, Failed)), None)
+
+    def _waits(self, number: int) -> bool:
+        return self.needed == number or self.held is not None or self._is_asked(number)
+
+    def _is_asked(self, number: int) -> bool:
+        return self.asked == number and self.given is None
+
+    def _is_over(self, number: int) -> bool:
+        """Return whether nobody needs epochs of an order any more."""
+        if self.posted is not None and self.posted.number > number:
+            return True
+        newest = self._newest_attempt()  # "" after a restart: whoever answers is the one
+        return any(
+            n == number and 0 in ranks and newest in ("", attempt)
+            for (n, attempt), ranks in self.answers.items()
+        )
+
+    def _forget_kept(self) -> None:
+        self.asked, self.held, self.wrote, self.given = -1, None, None, None
 
     def _newest_attempt(self) -> str:
         return next(reversed(self.ready), "")

@@ -13,6 +13,7 @@ from raysubset.learn.choosing import Choice
 from raysubset.learn.learner import TrainOrder
 from raysubset.learn.partial import Open
 from raysubset.learn.scoring import RangeOutput
+from raysubset.learn.sent_partial import SentPartial
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +161,8 @@ class Collected:
         ready: ranks that reported for work, by attempt.
         answered: ranks of the newest attempt that answered.
         needed: whether a rank asked for the bytes of the checkpoint that the order starts from.
+        asked: whether a rank asked what is kept of the order's round.
+        held: epochs that a rank wants to be kept.
         progress: rank 0's (visits done, of).
         silent_s: per rank, seconds since its last sign of life.
     """
@@ -171,5 +174,7 @@ class Collected:
     ready: dict[str, list[int]]
     answered: list[int]
     needed: bool
+    asked: bool
+    held: SentPartial | None
     progress: tuple[int, int]
     silent_s: dict[int, float]

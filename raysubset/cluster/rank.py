@@ -20,6 +20,7 @@ import ray.train.collective
 from torch.distributed import distributed_c10d
 
 from raysubset.cluster.blocks import Located, Reader, fetched
+from raysubset.cluster.carrying import Carrier
 from raysubset.cluster.devices import device_of_rank
 from raysubset.cluster.keeping import Together, agreed
 from raysubset.cluster.memory import Meter
@@ -41,7 +42,7 @@ from raysubset.errors import CrewLost, RaySubsetError, Stopped
 from raysubset.learn.checkpoint import CheckpointRef, Sent, write_checkpoint
 from raysubset.learn.choosing import choose
 from raysubset.learn.learner import EpochTrace, GoOn, Learner
-from raysubset.learn.partial import Partial
+from raysubset.learn.partial import Partial, partial_of
 from raysubset.learn.scoring import RangeCounts, RangeOutput, Scorer
 from raysubset.learn.weights import pack
 from raysubset.logs import fields, reshape
@@ -160,15 +161,16 @@ class Rank:
         self._writer.shutdown()
 
     def _train(self, order: Train) -> Any:
-        kept = agreed(order.begun, self.world)
+        carrier = self._carrier(order)
+        kept = agreed(order.begun, self.world, carrier.kept if carrier else partial_of)
         if kept is not None:
-            self.learner.load(kept.checkpoint)
+            self.learner.load((carrier and carrier.checkpoint) or kept.checkpoint)
         elif not self._stand_at(order.at):
             return Lost(at=order.at) if order.at else None
         self.at = None
         self._hold(order)
         start = time.perf_counter() - (kept.seconds if kept else 0.0)
-        traces = self._epochs(order, kept)
+        traces = self._epochs(order, kept, carrier)
         share_buffers(self.learner.model)
         trained = time.perf_counter()
         self.at = (order.run, order.round)
@@ -197,7 +199,15 @@ class Rank:
         self.learner.hold(fetched(order.rows, lambda: self._told_to_stop(0, visits)))
         self._rows = order.rows
 
-    def _epochs(self, order: Train, kept: Partial | None) -> list[EpochTrace]:
+    def _carrier(self, order: Train) -> Carrier | None:
+        """Return what carries kept epochs, where this rank does not see the driver's folder."""
+        if order.token is None or order.token.is_seen():
+            return None
+        return Carrier(self.mailbox, _carried, self._number, self.attempt, self.rank)
+
+    def _epochs(
+        self, order: Train, kept: Partial | None, carrier: Carrier | None
+    ) -> list[EpochTrace]:
         """Train the epochs that are not kept; keep those that are finished, a stop's included."""
         together = Together(
             order.begun,
@@ -207,6 +217,7 @@ class Rank:
             rank=self.rank,
             world=self.world,
             device=self.learner.device,
+            write=carrier.write if carrier else None,
         )
         try:
             return self.learner.train(
@@ -356,3 +367,7 @@ def _place_of(order: Order) -> dict[str, Any]:
 
 def _get(refs: Any) -> Any:
     return ray.get(refs, timeout=MAILBOX_S)
+
+
+def _carried(refs: Any) -> Any:
+    return ray.get(refs, timeout=CONTENT_S)

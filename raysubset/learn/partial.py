@@ -15,7 +15,7 @@ import logging
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,12 +125,14 @@ class Keeper:
         before: what is kept of it already.
         snapshot: copies the training state to the host.
         writer: a thread of its own.
+        write: what it does there; None: `write_partial`.
     """
 
     open: Open
     before: Partial | None
     snapshot: Callable[[], Snapshot]
     writer: Executor
+    write: Callable[..., Partial] | None = None
     _held: tuple[int, Snapshot, float, list[EpochTrace]] | None = None
     _writing: Future[None] | None = None
     _broken: bool = False
@@ -185,7 +187,8 @@ class Keeper:
         if self._broken:
             return
         try:
-            self.before = write_partial(self.open, self.before, epochs, snapshot, traces, seconds)
+            write = self.write or write_partial
+            self.before = write(self.open, self.before, epochs, snapshot, traces, seconds)
         except Exception as error:  # an insurance that cannot be had must not end the run
             # (a full disk is an OSError, a RuntimeError or a SafetensorError)
             self._broken = True  # later epochs would lack these traces
@@ -217,7 +220,7 @@ def write_partial(
         "seconds": seconds,
     }
     write_json(folder / MANIFEST, told)
-    _forget_others(folder, {*(n.split("/")[0] for n in named), MANIFEST, *BEGUN})
+    forget_others(folder, named)
     return Partial(folder=open_.folder, **told)
 
 
@@ -233,7 +236,9 @@ def _write_traces(path: Path, traces: list[EpochTrace]) -> None:
     write_atomically(path, lambda p: save_file(table, p))
 
 
-def _forget_others(folder: Path, kept: set[str]) -> None:
+def forget_others(folder: Path, named: Iterable[str]) -> None:
+    """Drop what neither a manifest names nor a round was begun with."""
+    kept = {*(name.split("/")[0] for name in named), MANIFEST, *BEGUN}
     for path in folder.iterdir():
         if path.name in kept or path.name.startswith("."):
             continue

@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 from raysubset.errors import RunFolderError
 from raysubset.files import take_lock
+from raysubset.learn.partial import TRACES
 from raysubset.storage.addresses import is_uri
 from raysubset.storage.owner import Owner
 from raysubset.storage.probing import probe
@@ -33,6 +34,7 @@ RECORDS = {
     *("selection.parquet", "metrics.json", "MANIFEST.json"),
     *("frontier.yaml", "equal_time.json", "tuned.json"),
     *("trial.json", "failed.json", "stopped.json"),
+    "round.json",
 }
 """What is fetched when a folder is opened; a checkpoint is when it is asked for, the rest never."""
 HEAVY = {"weights.safetensors", "trainer.pt", "observations.safetensors"}
@@ -77,7 +79,7 @@ class Staging:
         self.remote.download_all(records, self.folder)
         for name in stale:
             self._there[name] = there[name]
-            if name.rpartition("/")[2] in HEAVY:
+            if _is_heavy(name):
                 continue
             local = self.folder / name
             local.parent.mkdir(parents=True, exist_ok=True)
@@ -99,16 +101,18 @@ class Staging:
         name, stamp = self.name_of(path), _stamp(path)
         if self._local.get(name) == stamp:
             return
-        self._check_owner(path, within_s)
+        self.check_owner(path, within_s)
         self.remote.upload(path, name, within_s)
         self._there[name], self._local[name] = None, stamp
 
-    def drop(self, path: Path, within_s: float | None = None) -> None:
+    def drop(self, path: Path, within_s: float | None = None, but: str = "") -> None:
         """Delete what the store holds at or below a path; manifests first."""
         name = self.name_of(path)
         doomed = [n for n in self._there if n == name or _below(n, name)]
+        if but:
+            doomed = [n for n in doomed if not _below(n, f"{name}/{but}")]
         for each in sorted(doomed, key=lambda n: (not n.endswith("/MANIFEST.json"), n)):
-            self._check_owner(path, within_s)
+            self.check_owner(path, within_s)
             self.remote.delete(each, within_s)
             self._there.pop(each)
             self._local.pop(each, None)
@@ -146,7 +150,26 @@ class Staging:
         if owner is not None:
             owner.release()
 
-    def _check_owner(self, path: Path, within_s: float | None) -> None:
+    def below(self, path: Path) -> set[str]:
+        """Return what the store is known to hold below a path, named from there."""
+        start = f"{self.name_of(path)}/"
+        return {name.removeprefix(start) for name in self._there if name.startswith(start)}
+
+    def know(self, path: Path, names: Iterable[str]) -> None:
+        """Take word of what the store holds below a path: `mirror` writes there by itself."""
+        names, start = set(names), f"{self.name_of(path)}/"
+        for name in self.below(path) - names:
+            self._there.pop(start + name)
+            self._local.pop(start + name, None)
+        for name in names:
+            self._there.setdefault(start + name, None)
+
+    def is_kept(self, path: Path) -> bool:
+        """Return whether the store holds a file as it is here."""
+        return path.is_file() and self._local.get(self.name_of(path)) == _stamp(path)
+
+    def check_owner(self, path: Path, within_s: float | None) -> None:
+        """Refuse to write below a path where another process took its folder over."""
         for folder in (path, *path.parents):
             if folder in self._owners:
                 self._owners[folder].check(within_s)
@@ -240,11 +263,11 @@ def fetch_files(paths: Iterable[Path]) -> None:
         staging.fetch_files(paths)
 
 
-def drop(*paths: Path) -> None:
-    """Delete files, or all below folders, in the store."""
+def drop(*paths: Path, but: str = "") -> None:
+    """Delete files, or all below folders but one of their folders, in the store."""
     for path in paths:
         if (staging := staging_of(path)) is not None:
-            staging.drop(path)
+            staging.drop(path, but=but)
 
 
 def take(path: Path) -> None:
@@ -304,6 +327,11 @@ def _last_names(uri: str) -> list[str]:
 def _stamp(path: Path) -> Stamp:
     told = path.stat()
     return told.st_size, told.st_mtime_ns
+
+
+def _is_heavy(name: str) -> bool:
+    last = name.rpartition("/")[2]
+    return last in HEAVY or last.startswith(TRACES)
 
 
 def _below(name: str, under: str) -> bool:

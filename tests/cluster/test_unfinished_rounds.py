@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from raysubset.cluster import ray_run
+from raysubset.cluster.sight import Token
 from tests.cluster.crews import assert_same_learning, hands_of, play_on, ready
 from tests.small_runs import Silence, play
 
@@ -47,9 +50,23 @@ def answers(crew_of_two: Any, monkeypatch: pytest.MonkeyPatch) -> list[Mapping[s
     return found
 
 
+@contextmanager
+def out_of_sight(folder: Path) -> Generator[Token]:
+    """Leave a token that no rank sees, as where the run folder is the driver's own disk."""
+    yield Token(path=str(folder / ".nowhere"), nonce="unseen")
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["seen", "blind"])
 def test_ctrl_c_keeps_finished_epochs_on_two_ranks_and_resume_does_not_repeat_them(
-    crew_of_two: Any, tmp_path: Path, mark: Mark, answers: list[Mapping[str, Any]]
+    crew_of_two: Any,
+    tmp_path: Path,
+    mark: Mark,
+    answers: list[Mapping[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    seen: bool,
 ):
+    if not seen:
+        monkeypatch.setattr(ray_run, "left_in", out_of_sight)
     mark("rank0-training-slow")
     folder, hands, run = tmp_path / "ray", hands_of(crew_of_two), ready(2, **LONG)
     kept = folder / "rounds/0001/partial/MANIFEST.json"
