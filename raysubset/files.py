@@ -12,6 +12,9 @@ from typing import IO, Any
 
 from raysubset.errors import RunFolderError
 
+TRACES = "traces-"
+"""How files begin that hold what kept epochs saw; named here for who must not import torch."""
+
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file, fsync it and move it to `path` in one step."""

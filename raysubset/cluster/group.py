@@ -60,9 +60,9 @@ def wait_for_room(room: Room, resources: ResourceSettings) -> None:
         RoomError: the places were not free in time; names what is missing or on its way.
     """
     wanted = placement_group([_per_rank(room)] * (room.workers + room.scorers), strategy="PACK")
-    start, told = time.monotonic(), ""
+    start, told, ready = time.monotonic(), "", wanted.ready()  # a task: asked for once
     try:
-        while not ray.wait([wanted.ready()], timeout=ROOM_POLL_S)[0]:
+        while not ray.wait([ready], timeout=ROOM_POLL_S)[0]:
             waited_s, scaler = time.monotonic() - start, find_autoscaler()
             limit_s = resources.start_timeout_s
             if scaler is not None and not scaler.infeasible:

@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 
-from raysubset.files import write_atomically, write_json
+from raysubset.files import TRACES, write_atomically, write_json
 from raysubset.learn.checkpoint import CheckpointRef, Snapshot, file_hash, write_checkpoint
 from raysubset.learn.learner import EpochTrace
 
 logger = logging.getLogger(__name__)
-MANIFEST, BEGUN, TRACES = "MANIFEST.json", ("round.json", "selection.parquet"), "traces-"
+MANIFEST, BEGUN = "MANIFEST.json", ("round.json", "selection.parquet")
 HOLD_S = 1.0
 """A state is copied to the host at most this often: what an orderly stop can cost at most."""
 _COLUMNS = ("row_K", "loss_K", "margin_K", "correct_K")

@@ -20,8 +20,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from raysubset.errors import RunFolderError
-from raysubset.files import take_lock
-from raysubset.learn.partial import TRACES
+from raysubset.files import TRACES, take_lock
 from raysubset.storage.addresses import is_uri
 from raysubset.storage.owner import Owner
 from raysubset.storage.probing import probe
