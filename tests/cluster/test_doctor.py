@@ -116,7 +116,7 @@ def test_a_warning_fails_where_none_is_allowed(
     ("words", "told"),
     [
         (["--pateince", "3"], "did you mean --patience"),
-        (["--patience", "0"], "--patience must be above 0"),
+        (["--patience", "0"], "--patience=0: give a number of seconds above 0"),
         (["--fraction", "30"], "did you mean 0.3"),
         (["nothing.yaml"], "does not exist"),
     ],
