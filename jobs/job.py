@@ -36,6 +36,8 @@ def run_job(words: list[str], facts: Facts, *, mark: str) -> int:
         facts: from what the command returned to what RESULT tells of it.
         mark: the file that tells a folder to resume from an empty one; "" where nothing is resumed.
     """
+    if {"--help", "-h"} & {*words}:
+        return attempt(words)[0]
     place = value_of("--run-dir", words)
     if not lasting(place):
         told = (

@@ -47,6 +47,11 @@ def test_a_folder_that_ends_with_the_job_is_refused(
     assert "--run-dir" in told["error"] and not command.words
 
 
+def test_a_job_that_is_asked_for_help_gives_its_commands(capsys: pytest.CaptureFixture[str]):
+    assert train.main(["--help"]) == 0
+    assert "--run-dir" in capsys.readouterr().out
+
+
 def test_a_result_repeats_no_credentials(capsys: pytest.CaptureFixture[str]):
     assert train.main(["--run-dir=s3://me:h0rse@bucket/runs/x"]) == 2
     told = capsys.readouterr()

@@ -92,6 +92,8 @@ def _told(error: cyclopts.CycloptsError) -> str:
     if isinstance(error, cyclopts.UnknownOptionError):
         word = str(error.token.keyword or error.token.value).removeprefix("--")
         known = [*options(), *OWN, *OF_FRONTIER, *OF_SELECT, *OF_DOCTOR]
+        if word in known:
+            return f"--{word} is an option of another command; see --help of this one"
         return f"unknown option --{word}{did_you_mean(word, known).replace('mean ', 'mean --')}"
     return str(error)
 

@@ -53,7 +53,7 @@ def export_(
     ] = None,
     output: Annotated[
         str | None,
-        Parameter(help="The file; default: ids-round-<n>.<format> in the run folder."),
+        Parameter(help="The file; default: ids-round-NNNN.FORMAT in the run folder."),
     ] = None,
 ) -> None:
     """Write the chosen ids of a round, in the order of choice."""

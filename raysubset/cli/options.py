@@ -25,7 +25,7 @@ RunDir = Annotated[
     str | None,
     Parameter(
         name="--run-dir",
-        help="The folder of the run, or s3://, gs:// or abfs://; default: a new one under runs/.",
+        help="The folder of the run, or a URI (s3, gs, abfs, file); default: a new one in runs/.",
     ),
 ]
 File = Annotated[str | None, Parameter(help="An experiment in YAML; options win over it.")]

@@ -15,7 +15,7 @@ from raysubset.doctor.finding import Finding, failed, ok, warning
 from raysubset.doctor.within import Late, within
 from raysubset.errors import RaySubsetError
 from raysubset.files import nearest_folder
-from raysubset.storage import is_uri, probe
+from raysubset.storage import holds, is_uri, probe
 
 STORE_S = 45.0
 
@@ -31,6 +31,7 @@ class DriverProbe:
         folder: for a path, the nearest folder that is there.
         nonce: (name, text) of the file left there while nodes look, and gone afterwards.
         free: bytes of its disk that are free; None where that is not known.
+        used: whether a run, a frontier or a selection lies there already.
     """
 
     shown: str
@@ -39,6 +40,7 @@ class DriverProbe:
     folder: str | None = None
     nonce: tuple[str, str] | None = None
     free: int | None = None
+    used: bool = False
 
 
 @contextmanager
@@ -47,18 +49,19 @@ def driver_probe(place: str, shown: str) -> Generator[DriverProbe]:
     uri = is_uri(place)
     try:
         within(STORE_S, lambda: probe(place), "probe")
+        used = within(STORE_S, lambda: any(holds(place, mark) for mark in _MARKS), "probe")
     except (RaySubsetError, Late) as error:
         yield DriverProbe(shown=shown, error=str(error), uri=uri)
         return
     if uri:
-        yield DriverProbe(shown=shown, uri=True)
+        yield DriverProbe(shown=shown, uri=True, used=used)
         return
     folder = nearest_folder(Path(place).absolute())
     nonce = f".raysubset-doctor-{secrets.token_hex(8)}", secrets.token_hex(8)
     try:
         (folder / nonce[0]).write_text(nonce[1])
         free = shutil.disk_usage(folder).free
-        yield DriverProbe(shown=shown, folder=str(folder), nonce=nonce, free=free)
+        yield DriverProbe(shown=shown, folder=str(folder), nonce=nonce, free=free, used=used)
     finally:
         with suppress(OSError):
             os.unlink(folder / nonce[0])
@@ -68,6 +71,9 @@ def check_storage(driver: DriverProbe, nodes: Sequence[NodeFacts]) -> Finding:
     """Judge the driver's probe, and what other nodes saw of the same path."""
     if driver.error is not None:
         return failed("storage", driver.error, _ELSEWHERE)
+    if driver.used:
+        found = f"{driver.shown} is used already: a run there goes on, and no new one begins"
+        return warning("storage", found, _USED)
     if driver.uri:
         found = f"{driver.shown}: written, read and deleted from here; only the driver goes there"
         return ok("storage", found)
@@ -87,3 +93,5 @@ def check_storage(driver: DriverProbe, nodes: Sequence[NodeFacts]) -> Finding:
 
 _ELSEWHERE = "choose another --run-dir, or give this user the right to write there"
 _SHARED = "put --run-dir on storage that every node mounts, or behind s3:// or gs://"
+_USED = "give the run --resume to go on there, or choose another --run-dir"
+_MARKS = ("experiment.yaml", "frontier.yaml", "selection.json")

@@ -45,6 +45,7 @@ def model() -> None:
 MORE = "--selection.fraction 0.9 --training.batch_size 200 --data digits --data.limit 300"
 CASES: dict[str, tuple[Write, str, str]] = {
     "unknown option": (nothing, "--selection.fractoin 0.1", "did you mean --selection.fraction"),
+    "option of another command": (nothing, "--fractions 0.1", "is an option of another command"),
     "unknown short": (nothing, "--fracton 0.1", "did you mean"),
     "per cent": (nothing, "--fraction 30", "did you mean 0.3"),
     "no share": (nothing, "--fraction 0", "selection.fraction"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from raysubset.doctor.finding import Diagnosis, Finding
 from raysubset.doctor.fitting import Plan, check_disk, check_memory
 from raysubset.doctor.size import Size
 from raysubset.doctor.software import check_holes, check_versions
-from raysubset.doctor.storing import DriverProbe, check_storage
+from raysubset.doctor.storing import DriverProbe, check_storage, driver_probe
 from raysubset.doctor.text import lines_of
 from tests.doctor.nodes import DASHBOARD, GCS, cluster, head, node
 
@@ -141,6 +142,16 @@ def test_a_token_that_others_can_read_is_a_warning_with_the_command_that_cures_i
     assert found.status == status
     assert ("chmod 600 /t/auth_token on b" in found.remedy) == (status == "warning")
     assert check_token_file([node(token_mode=None)]).status == "ok"
+
+
+def test_a_used_folder_is_told_before_a_run_is_refused_there(tmp_path: Path):
+    (tmp_path / "frontier.yaml").write_text("")
+    with driver_probe(str(tmp_path), "there") as driver:
+        found = check_storage(driver, [])
+    assert found.status == "warning" and "--resume" in found.remedy
+    (tmp_path / "frontier.yaml").unlink()
+    with driver_probe(str(tmp_path), "there") as driver:
+        assert check_storage(driver, []).status == "ok"
 
 
 @pytest.mark.parametrize(
