@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import traceback
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from raysubset.cli.app import attempt
-from raysubset.cli.looking_on import EXIT_INTERRUPTED, EXIT_TERMINATED, Terminated
+from raysubset.cli.looking_on import EXIT_INTERRUPTED, EXIT_TERMINATED, terminable
 from raysubset.errors import RaySubsetError
 from raysubset.files import finite
 from raysubset.storage import holds, is_uri
@@ -56,7 +54,7 @@ def run_job(words: list[str], facts: Facts, *, mark: str) -> int:
 def guarded(do: Callable[[], Any]) -> tuple[int, str, Any]:
     """Return (exit code, error, what `do` gave), whatever happens in it; SIGTERM ends it too."""
     try:
-        with _terminable():
+        with terminable():  # from the first second on: it may still read its data
             return 0, "", do()
     except _Ended as error:  # it has been printed
         return error.code, str(error), None
@@ -97,20 +95,6 @@ def close_job(code: int, told: str, found: Mapping[str, Any]) -> int:
     sys.stderr.flush()
     print("RESULT " + json.dumps(finite(line)), flush=True)
     return code
-
-
-@contextmanager
-def _terminable() -> Generator[None]:
-    """Own SIGTERM from the first second on: a job may be stopped while it still reads its data."""
-
-    def terminate(*_: object) -> None:
-        raise Terminated("terminated.")
-
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def lasting(place: str) -> bool:

@@ -12,6 +12,13 @@ from typing import IO, Any
 
 from raysubset.errors import RunFolderError
 
+KINDS = {
+    "experiment.yaml": "a run",
+    "frontier.yaml": "a frontier",
+    "selection.json": "a selection",
+}
+"""The file that tells what a folder holds -> what that is."""
+
 TRACES = "traces-"
 """How files begin that hold what kept epochs saw; named here for who must not import torch."""
 

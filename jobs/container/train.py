@@ -46,9 +46,10 @@ from jobs.container.platform_job import (  # noqa: E402
     read_job,
 )
 from jobs.container.roll_call import END, JOINED, START, HostLost, Line, RollCall, answer  # noqa: E402
-from raysubset.errors import RaySubsetError, Stopped  # noqa: E402
+from raysubset.cli.looking_on import EXIT_TERMINATED, Terminated  # noqa: E402
+from raysubset.errors import RaySubsetError  # noqa: E402
 
-EXIT_FAILED, EXIT_TERMINATED = 1, 75
+EXIT_FAILED = 1
 START_S = 300.0  # for `ray start`, and for every host to come
 GRACE_S = 60.0  # for the first host to end in good order; platforms kill after about 120 s
 JOIN_S = "RAYSUBSET_JOIN_S"
@@ -56,12 +57,6 @@ JOIN_S = "RAYSUBSET_JOIN_S"
 AGAIN = "SIGTERM; start the job again with the same checkpoints: it goes on."
 SHOWN = 1024
 """Characters that a platform shows of a failure."""
-
-
-class Terminated(Stopped):
-    """SIGTERM: the platform wants its machines back; the job can be resumed."""
-
-    exit_code = EXIT_TERMINATED
 
 
 def main(words: Sequence[str]) -> int:

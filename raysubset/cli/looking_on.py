@@ -65,15 +65,25 @@ def runner_of(local: bool) -> Callable[..., Outcome]:
 
 
 @contextlib.contextmanager
-def stoppable(folder: Path) -> Generator[None]:
-    """Own SIGTERM and Ctrl-C: end in good order and print how to go on."""
+def terminable(told: str = "terminated.") -> Generator[None]:
+    """Own SIGTERM: raise `Terminated` with these words where the main thread is."""
 
     def terminate(*_: object) -> None:
-        raise Terminated("terminated.")
+        raise Terminated(told)
 
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def stoppable(folder: Path) -> Generator[None]:
+    """Own SIGTERM and Ctrl-C: end in good order and print how to go on."""
+    try:
+        with terminable():
+            yield
     except (KeyboardInterrupt, Terminated, Stopped) as error:
         command = shlex.join(["raysubset", *sys.argv[1:]])
         if "--run-dir" not in command:
@@ -85,8 +95,6 @@ def stoppable(folder: Path) -> Generator[None]:
             "stopped; rounds whose checkpoint was committed are kept. To go on after the last of "
             f"them:\n  {command}"
         ) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 class Terminated(Stopped):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,7 +11,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from raysubset.cli.app import app
-from raysubset.cli.looking_on import Terminated, screen
+from raysubset.cli.looking_on import screen, terminable
 from raysubset.cli.options import File, Local, Options, resolve_over, worked_in
 from raysubset.errors import ConfigError, ModelError, TrainingDiverged
 from raysubset.experiment import Experiment, flatten
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
     from raysubset.selecting.folder import IdsFormat, Selected
     from raysubset.selecting.ready import Ready
 
+AGAIN = "terminated; nothing was written. Run the same command again."
 _Dir = Annotated[
     str | None,
     Parameter(
@@ -109,7 +108,7 @@ def run_select(
     for line in (f"folder: {shown(folder)}", heading(ready), *(f"note: {n}" for n in ready.notes)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     start = perf_counter()
-    with _stoppable(), screen(console).showing(ready.phase.strategy) as watch:
+    with terminable(AGAIN), screen(console).showing(ready.phase.strategy) as watch:
         try:
             selection, how = _runner(local)(ready, watch.progress)
         except TrainingDiverged as error:  # in a run its training is the cause; here what was given
@@ -192,17 +191,3 @@ def _runner(local: bool) -> Any:
     from raysubset.selecting.here import select_here
 
     return lambda ready, progress: (select_here(ready, progress), {"local": True})
-
-
-@contextlib.contextmanager
-def _stoppable() -> Generator[None]:
-    """Own SIGTERM: actors end in good order, and nothing was written yet."""
-
-    def terminate(*_: object) -> None:
-        raise Terminated("terminated; nothing was written. Run the same command again.")
-
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

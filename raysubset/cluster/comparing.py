@@ -9,17 +9,13 @@ from pathlib import Path
 from raysubset.cluster.ray_run import hands, run_on
 from raysubset.engine import Outcome, Watch
 from raysubset.errors import ConfigError, RunFolderError
+from raysubset.files import KINDS
 from raysubset.local_run import run_local
 from raysubset.preparation import ON_VALIDATION, Prepared, check_folder, for_strategy
 from raysubset.storage.staging import shown
 
 CONTROLS = ("adaptive-random", "full-compressed")
 STATIC_CONTROLS = ("random",)
-_OTHERS = {
-    "experiment.yaml": "a run",
-    "frontier.yaml": "a frontier",
-    "selection.json": "a selection",
-}
 RunOne = Callable[[Prepared, Path, bool, Watch], Outcome]
 
 
@@ -47,7 +43,7 @@ def check_comparison(runs: list[Prepared], folder: Path, *, resume: bool) -> Non
     Raises:
         RunFolderError: what it holds; its report would be overwritten.
     """
-    for name, what in _OTHERS.items():
+    for name, what in KINDS.items():
         if (folder / name).is_file():
             raise RunFolderError(
                 f"{shown(folder)} holds {what}, no comparison; choose another --run-dir."

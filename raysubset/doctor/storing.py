@@ -14,7 +14,7 @@ from raysubset.doctor.facts import NodeFacts
 from raysubset.doctor.finding import Finding, failed, ok, warning
 from raysubset.doctor.within import Late, within
 from raysubset.errors import RaySubsetError
-from raysubset.files import nearest_folder
+from raysubset.files import KINDS, nearest_folder
 from raysubset.storage import holds, is_uri, probe
 
 STORE_S = 45.0
@@ -49,7 +49,7 @@ def driver_probe(place: str, shown: str) -> Generator[DriverProbe]:
     uri = is_uri(place)
     try:
         within(STORE_S, lambda: probe(place), "probe")
-        used = within(STORE_S, lambda: any(holds(place, mark) for mark in _MARKS), "probe")
+        used = within(STORE_S, lambda: any(holds(place, mark) for mark in KINDS), "probe")
     except (RaySubsetError, Late) as error:
         yield DriverProbe(shown=shown, error=str(error), uri=uri)
         return
@@ -94,4 +94,3 @@ def check_storage(driver: DriverProbe, nodes: Sequence[NodeFacts]) -> Finding:
 _ELSEWHERE = "choose another --run-dir, or give this user the right to write there"
 _SHARED = "put --run-dir on storage that every node mounts, or behind s3:// or gs://"
 _USED = "give the run --resume to go on there, or choose another --run-dir"
-_MARKS = ("experiment.yaml", "frontier.yaml", "selection.json")
