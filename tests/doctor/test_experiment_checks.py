@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -97,8 +98,13 @@ def test_a_model_that_does_not_fit_is_a_finding_beside_those_about_the_data():
     assert found["data"].status == "ok"
 
 
-def test_data_that_cannot_be_read_in_time_is_not_waited_for():
-    found = by_name(read(experiment(), 1e-6).findings)
+def test_data_that_cannot_be_read_in_time_is_not_waited_for(monkeypatch: pytest.MonkeyPatch):
+    read_at_last = threading.Event()  # a disk that answers after we stopped waiting
+    monkeypatch.setattr("raysubset.doctor.reading.prepare", lambda _: read_at_last.wait())
+    try:
+        found = by_name(read(experiment(), 0.01).findings)
+    finally:
+        read_at_last.set()
     assert found["data"].status == "warning"
     assert found["model"].status == "skipped"
 
