@@ -16,11 +16,12 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from jobs.bench_cases import CASES, LEAST, Asked
+from jobs.benches import CASES
+from jobs.benches.measuring import LEAST, Asked
 from jobs.job import close_job, guarded
 from raysubset.errors import ConfigError
 from raysubset.files import write_json
@@ -49,7 +50,10 @@ def _measure(given: argparse.Namespace) -> dict[str, Any]:
         raise ConfigError(f"--output {output}: there is no folder {output.parent}")
     options = {"data.path": given.data} if given.data else {"data.format": "digits"}
     asked = Asked(
-        options=options | {"model.name": given.model}, repeats=given.repeats, local=given.local
+        options=options | {"model.name": given.model},
+        repeats=given.repeats,
+        local=given.local,
+        features=given.features,
     )
     cases: dict[str, Any] = {}
     for name in names:
@@ -69,7 +73,29 @@ def _rows(name: str, found: Mapping[str, Any] | None) -> list[str]:
         return [f"{name:<10} not run: it needs Ray (leave out --local)"]
     rows = [f"{name:<10} {found['of']}"]
     rows += [f"  {what:<24} {seconds:10.4f} s" for what, seconds in found["seconds"].items()]
-    return rows + [f"  {what:<24} {ratio:10.2f} x" for what, ratio in found["ratios"].items()]
+    for what, ratio in found["ratios"].items():
+        limit = found["limits"].get(what)
+        rows.append(f"  {what:<24} {ratio:10.3f} x{f'  ({limit})' if limit else ''}")
+    return rows + _points(found["rows"])
+
+
+def _points(points: list[dict[str, Any]]) -> list[str]:
+    """Return the points of a case as a table, one column for each name."""
+    if not points:
+        return []
+    table = [list(points[0]), *([_short(value) for value in point.values()] for point in points)]
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    return [
+        "  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        for row in table
+    ]
+
+
+def _short(value: Any) -> str:
+    """Return a figure as a person reads it."""
+    if isinstance(value, float):
+        return f"{value:,.3g}" if abs(value) < 100 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _machine() -> dict[str, Any]:
@@ -77,13 +103,20 @@ def _machine() -> dict[str, Any]:
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     told = {"cores": os.cpu_count(), "gpu": gpu, "system": platform.system()}
-    told |= {name: version(name) for name in ("raysubset", "torch", "ray", "numpy")}
+    told |= {name: _version(name) for name in ("raysubset", "torch", "ray", "numpy")}
     return {
         **told,
         "python": platform.python_version(),
         "load": round(os.getloadavg()[0], 1),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # a machine with plain torch can measure all but Ray
+        return "none"
 
 
 def _arguments() -> argparse.ArgumentParser:
@@ -95,6 +128,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--local", action="store_true", help="this process, without Ray")
     parser.add_argument("--data", help="your own: a Parquet file or folder, images or CSV")
     parser.add_argument("--model", default="convnet", help="as --model.name (default: convnet)")
+    parser.add_argument("--features", help="an .npz that keeps a trained network's features")
     parser.add_argument("--repeats", type=int, default=LEAST, help=f"default and least: {LEAST}")
     parser.add_argument("--output", help="where the figures go as JSON")
     return parser

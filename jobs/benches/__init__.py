@@ -1,0 +1,16 @@
+"""The cases of `jobs.bench`, one file each."""
+
+from __future__ import annotations
+
+from jobs.benches.greedy import greedy
+from jobs.benches.handover import handover
+from jobs.benches.measuring import Case
+from jobs.benches.scoring import scoring
+from jobs.benches.training import training
+
+CASES: dict[str, Case] = {
+    "scoring": scoring,
+    "greedy": greedy,
+    "training": training,
+    "handover": handover,
+}
