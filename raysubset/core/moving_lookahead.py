@@ -1,0 +1,61 @@
+"""The look-ahead while exact greedy moves it, pick by pick, class-major.
+
+With a_v = [h_v; 1], P = (softmax(Z) - onehot) / V and Z the validation logits, all C x V:
+the direction is D = P A, a pick i moves Z by -step * r_i (outer) k_i with its kernel column
+k_i = A a_i, and a gain is <g_i, D> = r_i . (P k_i): a candidate whose column is known needs no D.
+Class-major, because a softmax over rows of C numbers costs ten times one over C rows.
+Shape letters: M candidates, V validation examples, C classes, H embedding width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from raysubset.core.lookahead import Lookahead
+
+
+class MovingLookahead:
+    """The validation logits at the picks so far, and what greedy reads off them.
+
+    Attributes:
+        residual_CV: P, the validation residuals over V, at the picks so far.
+        embedding_VH: the head's input, in the logits' type.
+        step: dimensionless, per pick.
+    """
+
+    def __init__(self, lookahead: Lookahead, step: float) -> None:
+        """Start from a look-ahead's logits; they are copied."""
+        self.step = step
+        self.embedding_VH = lookahead.embedding_VH.to(lookahead.logits_VC.dtype)
+        self._logits_CV = lookahead.logits_VC.T.contiguous().clone()
+        target_VC = one_hot(lookahead.label_V, lookahead.logits_VC.shape[1])
+        self._num = len(lookahead.label_V)
+        self._target_CV = (target_VC.T / self._num).to(self._logits_CV.dtype).contiguous()
+        self.residual_CV = torch.empty_like(self._logits_CV)
+        self._norm_V = (self.embedding_VH.square().sum(1) + 1).sqrt()
+        self._settle()
+
+    def direction(self) -> Tensor:
+        """Return D, the mean validation gradient of the head at the picks so far. (C, H+1)."""
+        weight_CH = self.residual_CV @ self.embedding_VH
+        return torch.cat([weight_CH, self.residual_CV.sum(1, keepdim=True)], dim=1)
+
+    def columns(self, embedding_MH: Tensor) -> Tensor:
+        """Return the kernel columns a_i . a_v of some candidates. Shape: (M, H) -> (M, V)."""
+        return embedding_MH.to(self.embedding_VH) @ self.embedding_VH.T + 1
+
+    def mass(self) -> float:
+        """Return sum_v |P_v| |a_v|: what the rounding errors of a direction are measured by."""
+        norm_V = torch.linalg.vector_norm(self.residual_CV, dim=0)
+        return float(norm_V @ self._norm_V)
+
+    def take(self, residual_C: Tensor, column_V: Tensor) -> None:
+        """Move by a pick: its residual and its kernel column."""
+        self._logits_CV.addr_(residual_C, column_V, alpha=-self.step)
+        self._settle()
+
+    def _settle(self) -> None:
+        torch.softmax(self._logits_CV, 0, out=self.residual_CV)
+        self.residual_CV.mul_(1 / self._num).sub_(self._target_CV)

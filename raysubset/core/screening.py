@@ -1,0 +1,329 @@
+"""Exact greedy without looking at every gain: upper bounds first, exact gains for the few.
+
+At every pick all open rows get an upper bound of their gain from a small basis (`low_rank`); the
+best by bound are scored exactly from kernel columns; the pick is certain once the best exact gain
+reaches the next bound. Between two looks at all rows only an active set is bounded, the rows that
+the last directions could have made a pick; one number holds for all others (`active_rows`).
+Nothing here is an approximation: where a bound is too loose the pick is made from all gains, and
+where rounding could decide, the direction is formed and float64 decides; ties go to the lower row.
+Shape letters: N rows, M candidates, V validation examples, C classes, H embedding width, q basis.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from raysubset.core.active_rows import ActiveRows, Bounded, around
+from raysubset.core.factors import GradientFactors
+from raysubset.core.kernel_columns import AHEAD, KernelColumns
+from raysubset.core.low_rank import LowRank
+from raysubset.core.moving_lookahead import MovingLookahead
+from raysubset.errors import ConfigError
+
+FIRST = 24
+"""Candidates that are scored exactly at first; four times as many while the bound asks for it."""
+_DRIFTED = 96
+"""The same, at most, where the direction beside the basis is a bound; then it is measured."""
+_BASIS = 76
+_GROWTH = 3
+_WINDOW = 32
+"""Directions that an active set is made from."""
+_LIFE = 64
+"""Picks after which it is made anew."""
+_MISSES = 4
+_COLUMN_SHARE = 1.0
+"""Bytes of kept columns over those of the factors."""
+# Setting up costs some twenty picks, and a pick some 40 small operations: below these many
+# multiplications a pick, plain re-scoring is as fast.
+_WORTH = {"cpu": 2e7, "cuda": 2.5e9}
+_FEWEST_PICKS = 64
+_TILE = 4096
+_SLACK = 3e-2
+"""Of |D|: how far it may move beside the basis before that is measured in any case."""
+_LOOSE = 1e-3
+"""Of |D|: what it has to have beside the basis before the basis is widened."""
+_ROUNDING = 8
+"""Of a gain, in units of eps |g| times the direction's mass: about what products in fp32 lose."""
+
+
+def is_worth(factors: GradientFactors, picks: int) -> bool:
+    """Return whether screening beats plain re-scoring for so many picks from these rows."""
+    rows, width = factors.embedding_NH.shape
+    least = _WORTH.get(factors.ids_N.device.type, _WORTH["cpu"])
+    return width > 1 and picks >= _FEWEST_PICKS and rows * factors.num_classes * width >= least
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Picked:
+    """What exact greedy took, in order.
+
+    Attributes:
+        row_K: positions of the picks.
+        gain_K: their gains at the time.
+        evaluations: exact gains computed, over those that full re-scoring computes.
+    """
+
+    row_K: Tensor
+    gain_K: Tensor
+    evaluations: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Best:
+    """The best row by exact gain; `scored` of them were computed."""
+
+    row: int
+    gain: float
+    column_V: Tensor
+    scored: int
+
+
+class ScreenedGreedy:
+    """Exact greedy over rows in one place."""
+
+    def __init__(
+        self,
+        factors: GradientFactors,
+        look: MovingLookahead,
+        open_N: Tensor,
+        room_C: Tensor | None,
+        normalize: bool = False,
+    ) -> None:
+        """Set up the tables: one pass over the embeddings.
+
+        Args:
+            factors: the rows, in the order in which ties are broken.
+            look: the validation set at the picks so far; it is moved along.
+            open_N: which rows may be taken.
+            room_C: how many more of each class may be taken; None where classes are free.
+            normalize: rank by <g, D> / |g|.
+        """
+        self.factors, self.look = factors, look
+        self.residual_NC = factors.residual_NC.to(look.residual_CV.dtype)
+        if normalize:
+            norm_N = factors.norm_N[:, None]
+            self.residual_NC = torch.where(norm_N > 0, self.residual_NC / norm_N, 0.0)
+        self._residual_CN = self.residual_NC.T.contiguous()
+        self.room_C = None if room_C is None else room_C.tolist()
+        self.basis = LowRank(factors, look.embedding_VH, _BASIS)
+        self._columns = KernelColumns(factors, look, self._places())
+        self.most = self._columns.most // 4
+        self._size_N = self.residual_NC.square().sum(1).sqrt()
+        self.norm_N = self._size_N * self.basis.norm_N
+        self.closed_N = torch.where(open_N, 0.0, -torch.inf).to(self.norm_N)
+        self._seen: deque[tuple[Tensor, float]] = deque(maxlen=_WINDOW)
+        self.active: ActiveRows | None = None
+        self.scored, self._misses, self._moved = 0, 0, 0.0
+        self.basis.grow(look.direction(), look.residual_CV.shape[0])
+        self._reweigh()
+
+    def _places(self) -> int:
+        """Return how many columns are kept: 2 to 64 misses' worth, by the factors' own bytes."""
+        bytes_ = self.factors.residual_NC.nbytes + self.factors.embedding_NH.nbytes
+        column = self.look.residual_CV.shape[1] * self.look.residual_CV.element_size()
+        return max(4 * AHEAD, min(64 * AHEAD, int(_COLUMN_SHARE * bytes_ / column)))
+
+    def take(self, picks: int, watch: Callable[[int], object] | None = None) -> Picked:
+        """Take this many rows, fewer only where fewer are open; `watch` hears how many are taken.
+
+        Raises:
+            ConfigError: the look-ahead overflowed.
+        """
+        rows: list[int] = []
+        gains: list[float] = []
+        for _ in range(picks):
+            if watch is not None:
+                watch(len(rows))
+            best = self._best()
+            if not best.gain > -torch.inf:
+                break  # no row is open
+            rows.append(best.row)
+            gains.append(best.gain)
+            self._close(best)
+        device = self.norm_N.device
+        return Picked(
+            row_K=torch.tensor(rows, dtype=torch.int64, device=device),
+            gain_K=torch.tensor(gains, dtype=self.norm_N.dtype, device=device),
+            evaluations=self.scored / max(1, len(rows) * len(self.norm_N)),
+        )
+
+    def _best(self) -> _Best:
+        """Return the pick: by the active set if that is certain, else by all rows."""
+        coordinate_Cq = self.look.residual_CV @ self.basis.look_Vq
+        drift = self._drift()
+        best = self._by_active(coordinate_Cq, drift) if drift <= self._slack else None
+        if best is None and drift > 0:
+            # The direction may have come back beside the basis, where only its drift is bounded.
+            self._anchor()
+            drift = 0.0
+            best = self._by_active(coordinate_Cq, drift)
+        if best is None:
+            self._misses += 1
+            bound_N = self._bounded.at(coordinate_Cq, self._rest, self.margin)
+            best = self._certain(bound_N, None, -torch.inf) or self._from_all()
+        self._seen.append((coordinate_Cq, best.gain))
+        self._tighten(best)
+        return best
+
+    def _by_active(self, coordinate_Cq: Tensor, drift: float) -> _Best | None:
+        active = self.active
+        if active is None:
+            return None
+        above = active.above(coordinate_Cq, self._moved + drift)
+        bound_M = active.bounded.at(coordinate_Cq, self._rest + drift, self.margin)
+        return self._certain(bound_M, active.row_M, above, _DRIFTED if drift else self.most)
+
+    def _certain(
+        self, bound_M: Tensor, row_M: Tensor | None, above: float, most: int = 0
+    ) -> _Best | None:
+        """Return the row of the largest gain, if the bounds leave no doubt; else None.
+
+        Args:
+            bound_M: upper bounds.
+            row_M: of which rows; None for all.
+            above: what no row outside these can pass.
+            most: candidates that may be scored; 0 for as many as columns are kept.
+        """
+        size, likely_M = FIRST, None
+        while True:
+            bound, top = bound_M.topk(min(size + 1, len(bound_M)))
+            last = -torch.inf if len(top) <= size else float(bound[-1])
+            row = top[:size] if row_M is None else row_M[top[:size]]
+            if likely_M is None and self._columns.lacks(row):
+                ahead = bound_M.topk(min(4 * AHEAD, len(bound_M))).indices
+                likely_M = ahead if row_M is None else row_M[ahead]
+            column_MV = self._columns.of(row, likely_M if size == FIRST else None)
+            best = self._scored(row, column_MV)
+            sure = best.gain - float(self.norm_N[best.row]) * self.margin
+            if sure < above:
+                return None
+            if sure >= last:
+                return best
+            if 4 * size > (most or self.most):
+                return None
+            size *= 4
+
+    def _scored(self, row_M: Tensor, column_MV: Tensor) -> _Best:
+        """Return the best of some rows by exact gain."""
+        gain_M = (self.residual_NC[row_M] * (column_MV @ self.look.residual_CV.T)).sum(1)
+        gain_M += self.closed_N[row_M]
+        self.scored += len(row_M)
+        at = int(gain_M.argmax())
+        gain = float(gain_M[at])
+        self._refuse_overflow(gain)
+        near_M = gain_M >= gain - 2 * self.margin * self.norm_N[row_M].max()
+        if gain > -torch.inf and int(near_M.sum()) > 1:
+            near = near_M.nonzero()[:, 0]
+            chosen = self._decided(row_M[near])
+            at = int((row_M == chosen).nonzero()[0])
+        return _Best(int(row_M[at]), float(gain_M[at]), column_MV[at], len(row_M))
+
+    def _decided(self, row_M: Tensor) -> int:
+        """Return the best of rows that fp32 cannot tell apart: float64 does, then the lower row."""
+        row_M = torch.sort(row_M).values
+        direction = self.look.direction().double()
+        parts: list[Tensor] = []
+        for some_M in row_M.split(_TILE):
+            wide = self.factors.embedding_NH[some_M].double() @ direction[:, :-1].T
+            parts.append((self.residual_NC[some_M].double() * (wide + direction[:, -1])).sum(1))
+        gain_M = torch.cat(parts)
+        # Equal rows may differ in the last bits of a product, by their place in it.
+        tie_M = gain_M >= gain_M.max() - 1e-12 * gain_M.abs().max()
+        return int(row_M[int(tie_M.nonzero()[0])])
+
+    def _from_all(self) -> _Best:
+        """Return the pick by re-scoring every row: what no bound could decide."""
+        direction = self.look.direction()
+        parts = [t.wide_embedding() @ direction[:, :-1].T for t in self.factors.tiles()]
+        wide_NC = torch.cat(parts).to(direction) + direction[:, -1]
+        gain_N = (self.residual_NC * wide_NC).sum(1) + self.closed_N
+        self.scored += len(gain_N)
+        gain = float(gain_N.max())
+        self._refuse_overflow(gain)
+        near = (gain_N >= gain - 2 * self.margin * self.norm_N.max()).nonzero()[:, 0]
+        row = int(gain_N.argmax()) if gain == -torch.inf or len(near) == 1 else self._decided(near)
+        column_V = self.look.columns(self.factors.embedding_NH[row : row + 1])[0]
+        return _Best(row, float(gain_N[row]), column_V, len(gain_N))
+
+    def _close(self, best: _Best) -> None:
+        """Take a row: no longer open, and its class has one less to give."""
+        self.closed_N[best.row] = -torch.inf
+        if self.active is not None:
+            self.active.close(best.row)
+        if self.room_C is not None:
+            label = int(self.factors.label_N[best.row])
+            self.room_C[label] -= 1
+            if self.room_C[label] <= 0:
+                self.closed_N[self.factors.label_N == label] = -torch.inf
+                self._forget()
+        self.look.take(self.factors.residual_NC[best.row], best.column_V)
+        if len(self._seen) == _WINDOW:
+            self._renew()
+
+    def _renew(self) -> None:
+        """Make the active set anew where it is old, missed too often or is not there."""
+        active = self.active
+        if active is not None and active.picks < _LIFE and self._misses <= _MISSES:
+            return
+        self._anchor()
+        rest_CH = self._rest_CH
+        self.active = around(self._bounded, [*self._seen], rest_CH, self._rest, self.margin)
+        self._misses, self._moved = 0, 0.0
+        if self.active is None:
+            self._seen.clear()  # not again before another window
+
+    def _tighten(self, best: _Best) -> None:
+        """Widen the basis where a bound was too loose because of what lies beside it."""
+        if best.scored <= FIRST or self._rest <= _LOOSE * self._size:
+            return
+        direction = self.look.direction()
+        if not self.basis.grow(direction, _GROWTH):
+            self.basis.restart()
+            self.basis.grow(direction, direction.shape[0])
+        self._reweigh()
+        self._forget()
+
+    def _forget(self) -> None:
+        self.active = None
+        self._seen.clear()
+
+    def _reweigh(self) -> None:
+        """Bound all rows by the basis as it is now."""
+        self.active = None
+        self._bounded = Bounded(
+            residual_CN=self._residual_CN,
+            table_qN=self.basis.table_qN,
+            rest_N=self._size_N * self.basis.rest_N,
+            norm_N=self.norm_N,
+            closed_N=self.closed_N,
+        )
+        self._anchor()
+
+    def _anchor(self) -> None:
+        """Measure the direction beside the basis exactly; until the next time it is bounded."""
+        direction = self.look.direction()
+        self._anchor_CV = self.look.residual_CV.clone()
+        self._rest_CH = self.basis.split(direction)[1]
+        if self.active is not None:
+            self._moved = float(torch.linalg.vector_norm(self._rest_CH - self.active.rest_CH))
+        self._rest = float(torch.linalg.matrix_norm(self._rest_CH, 2)) * (1 + 1e-5)
+        self._size = float(torch.linalg.vector_norm(direction))
+        self._slack = _SLACK * self._size
+        self.margin = _ROUNDING * torch.finfo(self.norm_N.dtype).eps * self.look.mass()
+
+    def _drift(self) -> float:
+        """Return how far the direction beside the basis can have moved since the anchor."""
+        moved = float(torch.linalg.vector_norm(self.look.residual_CV - self._anchor_CV))
+        return moved * self.basis.spread
+
+    def _refuse_overflow(self, gain: float) -> None:
+        if gain != gain or gain == torch.inf:
+            raise ConfigError(
+                f"the look-ahead overflowed at a step of {self.look.step:g} per pick; lower "
+                "step_size."
+            )
