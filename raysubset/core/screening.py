@@ -113,7 +113,7 @@ class ScreenedGreedy:
         self.basis = LowRank(factors, look.embedding_VH, _BASIS)
         self._columns = KernelColumns(factors, look, self._places())
         self.most = self._columns.most // 4
-        self._size_N = self.residual_NC.square().sum(1).sqrt()
+        self._size_N = sizes(self.residual_NC)
         self.norm_N = self._size_N * self.basis.norm_N
         self.closed_N = torch.where(open_N, 0.0, -torch.inf).to(self.norm_N)
         self._seen: deque[tuple[Tensor, float]] = deque(maxlen=_WINDOW)
@@ -327,3 +327,10 @@ class ScreenedGreedy:
                 f"the look-ahead overflowed at a step of {self.look.step:g} per pick; lower "
                 "step_size."
             )
+
+
+def sizes(residual_NC: Tensor) -> Tensor:
+    """Return |r|; also of residuals whose squares are no longer numbers of this type. (N,)."""
+    largest_N = residual_NC.abs().amax(1)
+    scaled_NC = residual_NC / torch.where(largest_N > 0, largest_N, 1.0)[:, None]
+    return largest_N * scaled_NC.square().sum(1).sqrt()
