@@ -12,7 +12,7 @@ import heapq
 from collections.abc import Callable
 from importlib.util import find_spec
 from itertools import takewhile
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
@@ -143,11 +143,10 @@ def _absent() -> list[str]:
     return [words for name, words in told.items() if find_spec(name) is None]
 
 
-def _pick(name: str, factors: GradientFactors, similarity_NN: np.ndarray | None) -> list[int]:
+def _pick(name: str, factors: GradientFactors, similarity_NN: np.ndarray) -> list[int]:
     greedy, picks = _contestants()[name], factors.num_examples // SHARE
     if greedy is None:
         return cover(factors, picks)
-    assert similarity_NN is not None, "peers pick from similarities"
     return greedy(similarity_NN, picks)
 
 
@@ -155,32 +154,44 @@ def _at(factors: GradientFactors) -> list[dict[str, Any]]:
     """Return what each took at one N, from what it is given to its picks, and their worth."""
     told: list[dict[str, Any]] = []
     rows: dict[str, list[int]] = {}
-    for name, greedy in _contestants().items():
+    made_s, similarity_NN = 0.0, np.empty((0, 0))
+    for name in _contestants():
         _pick(name, factors.take(slice(0, 64)), np.eye(64))  # imports, threads: of a first call
-
-        def whole(name: str = name, greedy: Greedy | None = greedy) -> tuple[float, Any]:
-            start = perf_counter()
-            similarity_NN = None if greedy is None else similarity_of(factors)
-            made_s = perf_counter() - start
-            rows[name] = _pick(name, factors, similarity_NN)
-            return made_s, similarity_NN
-
-        start = perf_counter()
-        (made_s, similarity_NN), peak = peak_bytes(whole)
-        all_s = perf_counter() - start
-        told.append(_row(name, factors, made_s, all_s, peak))
-    told.append(_row("numpy plain", factors, made_s, made_s + _plain_s(similarity_NN), None))
-    worth = {name: value_of(taken, similarity_NN) for name, taken in rows.items()}
-    for row in told[:-1]:
-        same = takewhile(
-            lambda pair: pair[0] == pair[1], zip(rows[row["who"]], rows["ours"], strict=True)
+        start, cpu = perf_counter(), process_time()
+        # (the similarities of the one before are freed only after: they are no part of the peak)
+        (made_s, similarity_NN, rows[name]), peak = peak_bytes(
+            lambda name=name: _whole(name, factors)
         )
-        row |= {"f / f of ours": worth[row["who"]] / worth["ours"], "same first": len([*same])}
-    return told
+        all_s, cpu_s = perf_counter() - start, process_time() - cpu
+        told.append(_row(name, factors, made_s, all_s, cpu_s, peak))
+    worth = {name: value_of(taken, similarity_NN) for name, taken in rows.items()}
+    for row in told:
+        row |= {"f / ours - 1": worth[row["who"]] / worth["ours"] - 1}
+        row |= {"same first": _same(rows[row["who"]], rows["ours"])}
+    plain_s = made_s + _plain_s(similarity_NN)
+    return [*told, _row("numpy plain (scaled)", factors, made_s, plain_s, None, None)]
+
+
+def _whole(name: str, factors: GradientFactors) -> tuple[float, np.ndarray, list[int]]:
+    """Return the seconds of the N x N similarities, they themselves (ours: none), and the picks."""
+    start = perf_counter()
+    similarity_NN = np.empty((0, 0)) if name == "ours" else similarity_of(factors)
+    made_s = 0.0 if name == "ours" else perf_counter() - start
+    return made_s, similarity_NN, _pick(name, factors, similarity_NN)
+
+
+def _same(mine: list[int], theirs: list[int]) -> int:
+    """Return how many picks agree before the first that differs."""
+    return len([*takewhile(lambda pair: pair[0] == pair[1], zip(mine, theirs, strict=True))])
 
 
 def _row(
-    who: str, factors: GradientFactors, made_s: float, all_s: float, peak: int | None
+    who: str,
+    factors: GradientFactors,
+    made_s: float,
+    all_s: float,
+    cpu_s: float | None,
+    peak: int | None,
 ) -> dict[str, Any]:
     size = factors.num_examples
     return {
@@ -190,6 +201,7 @@ def _row(
         "N x N s": made_s,
         "greedy s": all_s - made_s,
         "all s": all_s,
+        "all cpu s": cpu_s,
         "peak MB": None if peak is None else round(peak / 1e6),
     }
 
