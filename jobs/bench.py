@@ -58,7 +58,9 @@ class _Bench:
         self.output = Path(given.output).absolute() if given.output else None
         self.found |= {"machine": machine(), "options": dict(asked.options), "cases": {}}
         for what in ("machine", "options"):
-            print(f"{what}: " + ", ".join(f"{k} {v}" for k, v in self.found[what].items()))
+            print(
+                f"{what}: " + ", ".join(f"{k} {v}" for k, v in self.found[what].items()), flush=True
+            )
         for name, case in cases.items():
             print(f"{name} ...", file=sys.stderr, flush=True)
             start = perf_counter()
