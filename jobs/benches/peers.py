@@ -43,14 +43,19 @@ def peers(asked: Asked) -> Measured:
             for name in _contestants()
         },
     )
-    ours = {row["N"]: row["all s"] for row in rows if row["who"] == "ours"}
-    ratios = {
-        f"ours / {row['who']}, N {row['N']:,}": ours[row["N"]] / row["all s"]
-        for row in rows
-        if row["who"] != "ours"
-    }
+    ratios = _ratios(rows, "all s", "") | _ratios(rows, "all cpu s", " (CPU time)")
     of = f"picks of 5 %; medians of {asked.repeats} of greedy alone, the table and ratios once"
     return Measured(seconds=found, ratios=ratios, of="; ".join([of, *_absent()]), rows=rows)
+
+
+def _ratios(rows: list[dict[str, Any]], what: str, told: str) -> dict[str, float]:
+    """Return ours / theirs, from what each is given to its picks: factors, or gradients."""
+    ours = {row["N"]: row[what] for row in rows if row["who"] == "ours"}
+    return {
+        f"ours / {row['who']}, N {row['N']:,}{told}": ours[row["N"]] / row[what]
+        for row in rows
+        if row["who"] != "ours" and row[what] is not None
+    }
 
 
 def cover(factors: GradientFactors, picks: int) -> list[int]:
@@ -156,7 +161,7 @@ def _at(factors: GradientFactors) -> list[dict[str, Any]]:
     rows: dict[str, list[int]] = {}
     made_s, similarity_NN = 0.0, np.empty((0, 0))
     for name in _contestants():
-        _pick(name, factors.take(slice(0, 64)), np.eye(64))  # imports, threads: of a first call
+        _whole(name, factors.take(slice(0, 64)))  # imports, threads: what a first call costs
         start, cpu = perf_counter(), process_time()
         # (the similarities of the one before are freed only after: they are no part of the peak)
         (made_s, similarity_NN, rows[name]), peak = peak_bytes(
@@ -202,7 +207,7 @@ def _row(
         "greedy s": all_s - made_s,
         "all s": all_s,
         "all cpu s": cpu_s,
-        "peak MB": None if peak is None else round(peak / 1e6),
+        "peak MB": None if peak is None else peak / 1e6,
     }
 
 
