@@ -100,7 +100,6 @@ def _checked(given: argparse.Namespace) -> tuple[Mapping[str, Any], Any]:
     """Return the cases and what they are asked; what cannot be is named before any work."""
     check_packages(local=given.local, digits=given.data in (None, "digits"))
     from jobs.benches import CASES
-    from jobs.benches.measuring import Asked
 
     names = given.cases.split(",") if given.cases else list(CASES)
     if unknown := [name for name in names if name not in CASES]:
@@ -113,15 +112,20 @@ def _checked(given: argparse.Namespace) -> tuple[Mapping[str, Any], Any]:
         path = getattr(given, option)
         if path and not Path(path).absolute().parent.is_dir():
             raise ConfigError(f"--{option} {path}: there is no folder {Path(path).parent}")
+    asked = _asked(given)
+    asked.prepared()
+    return {name: CASES[name] for name in names}, asked
+
+
+def _asked(given: argparse.Namespace) -> Any:
+    """Return what the cases are given; built-in data has a name, any other a path."""
+    from jobs.benches.measuring import Asked
+
     data = given.data or "digits"
     options = {"data.format" if data in BUILT_IN_DATA else "data.path": data}
     options |= {"model.name": given.model} if given.model else {}
     options |= {"data.limit": given.limit} if given.limit else {}
-    asked = Asked(
-        options=options, repeats=given.repeats, local=given.local, features=given.features
-    )
-    asked.prepared()
-    return {name: CASES[name] for name in names}, asked
+    return Asked(options=options, repeats=given.repeats, local=given.local, features=given.features)
 
 
 def _arguments() -> argparse.ArgumentParser:
