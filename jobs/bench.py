@@ -3,28 +3,33 @@
 ray job submit --working-dir . -- python -m jobs.bench --output /shared/bench.json
 python -m jobs.bench --local --cases scoring,training --output bench.json
 
-scikit-learn's digits unless --data names other data. Prints a table and one RESULT line; writes
-all of it as JSON where --output says. Exit codes as in `jobs.job`.
+scikit-learn's digits unless --data names other data. Prints a table as it goes and one RESULT
+line at the end; writes all of it as JSON where --output says, after every case. A case that fails
+is told and the others go on. Exit codes as in `jobs.job`; 1, or 2 for bad input, if a case failed.
+
+On a machine that is lent, with PyTorch but neither Ray nor an index: CONTRIBUTING.md, "A GPU".
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
+import shlex
 import sys
+import traceback
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
-from jobs.benches import CASES
-from jobs.benches.measuring import LEAST, Asked
+from jobs.bench_table import rows_of, summary
 from jobs.job import close_job, guarded
-from raysubset.errors import ConfigError
+from jobs.machine import check_packages, load, machine, remedy_for
+from raysubset.errors import ConfigError, RaySubsetError, Stopped
 from raysubset.files import write_json
+
+LEAST = 5
+BUILT_IN_DATA = ("digits", "cifar10")
 
 
 def main(words: list[str]) -> int:
@@ -33,105 +38,119 @@ def main(words: list[str]) -> int:
         given = _arguments().parse_args(words)
     except SystemExit as error:  # argparse has printed why
         return close_job(int(error.code or 0), "wrong usage", {})
-    code, told, found = guarded(lambda: _measure(given))
-    return close_job(code, told, found or {})
+    bench = _Bench(shlex.join(["python", "-m", "jobs.bench", *words]))
+    code, told, _ = guarded(lambda: bench.run(given))
+    code, told = (code, told) if code else bench.ended()
+    return close_job(code, told, {"output": bench.output and str(bench.output), **bench.found})
 
 
-def _measure(given: argparse.Namespace) -> dict[str, Any]:
-    names = given.cases.split(",")
+class _Bench:
+    """The cases asked for, one after the other, and what they found so far."""
+
+    def __init__(self, command: str) -> None:
+        self.output: Path | None = None
+        self.found: dict[str, Any] = {"command": command}
+        self.failures: list[int] = []
+
+    def run(self, given: argparse.Namespace) -> None:
+        """Check what was asked for, then measure; a failure is told, and the next case runs."""
+        cases, asked = _checked(given)
+        self.output = Path(given.output).absolute() if given.output else None
+        self.found |= {"machine": machine(), "options": dict(asked.options), "cases": {}}
+        for what in ("machine", "options"):
+            print(
+                f"{what}: " + ", ".join(f"{k} {v}" for k, v in self.found[what].items()), flush=True
+            )
+        for name, case in cases.items():
+            print(f"{name} ...", file=sys.stderr, flush=True)
+            start = perf_counter()
+            one = self._measured(case, asked)
+            one |= {"took_s": perf_counter() - start, "load": load()}
+            self.found["cases"][name] = one
+            print("\n".join(rows_of(name, one)), flush=True)
+            if self.output:
+                write_json(self.output, self.found)
+
+    def ended(self) -> tuple[int, str]:
+        """Return the exit code of what ran to its end, and what went wrong."""
+        print(told := summary(self.found["cases"]), flush=True)
+        return (1 if set(self.failures) - {2} else max(self.failures, default=0)), told
+
+    def _measured(self, case: Any, asked: Any) -> dict[str, Any]:
+        """Return what a case found, as plain data; "error" or "skipped" where it found nothing."""
+        try:
+            measured = case(asked)
+        except Stopped:
+            raise
+        except ModuleNotFoundError as error:
+            return self._failed(remedy_for(error), 2)
+        except RaySubsetError as error:
+            return self._failed(str(error), error.exit_code)
+        except Exception as error:  # whatever it is, the other cases' figures are not lost
+            traceback.print_exc()
+            return self._failed(f"{type(error).__name__}: {error}", 1)
+        return asdict(measured) if measured else {"skipped": "it needs Ray (leave out --local)"}
+
+    def _failed(self, told: str, code: int) -> dict[str, Any]:
+        self.failures.append(code)
+        return {"error": told}
+
+
+def _checked(given: argparse.Namespace) -> tuple[Mapping[str, Any], Any]:
+    """Return the cases and what they are asked; what cannot be is named before any work."""
+    check_packages(local=given.local, digits=given.data in (None, "digits"))
+    from jobs.benches import CASES
+
+    names = given.cases.split(",") if given.cases else list(CASES)
     if unknown := [name for name in names if name not in CASES]:
         raise ConfigError(
             f"--cases {','.join(unknown)}: no such case; there are {', '.join(CASES)}"
         )
     if given.repeats < LEAST:
         raise ConfigError(f"--repeats {given.repeats}: at least {LEAST}, because medians are told")
-    output = Path(given.output).absolute() if given.output else None
-    if output and not output.parent.is_dir():
-        raise ConfigError(f"--output {output}: there is no folder {output.parent}")
-    options = {"data.path": given.data} if given.data else {"data.format": "digits"}
-    asked = Asked(
-        options=options | {"model.name": given.model},
-        repeats=given.repeats,
-        local=given.local,
-        features=given.features,
-    )
-    cases: dict[str, Any] = {}
-    for name in names:
-        measured = CASES[name](asked)
-        cases[name] = None if measured is None else asdict(measured)
-        print("\n".join(_rows(name, cases[name])), flush=True)
-    found = {"machine": _machine(), "options": dict(asked.options), "cases": cases}
-    print("machine: " + ", ".join(f"{k} {v}" for k, v in found["machine"].items()), flush=True)
-    if output:
-        write_json(output, found)
-    return {"output": str(output) if output else None, **found}
+    for option in ("output", "features"):
+        path = getattr(given, option)
+        if path and not Path(path).absolute().parent.is_dir():
+            raise ConfigError(f"--{option} {path}: there is no folder {Path(path).parent}")
+    asked = _asked(given)
+    asked.prepared()
+    return {name: CASES[name] for name in names}, asked
 
 
-def _rows(name: str, found: Mapping[str, Any] | None) -> list[str]:
-    """Return a case's part of the table."""
-    if found is None:
-        return [f"{name:<10} not run: it needs Ray (leave out --local)"]
-    rows = [f"{name:<10} {found['of']}"]
-    rows += [f"  {what:<24} {seconds:10.4f} s" for what, seconds in found["seconds"].items()]
-    for what, ratio in found["ratios"].items():
-        limit = found["limits"].get(what)
-        rows.append(f"  {what:<24} {ratio:10.3f} x{f'  ({limit})' if limit else ''}")
-    return rows + _points(found["rows"])
+def _asked(given: argparse.Namespace) -> Any:
+    """Return what the cases are given; built-in data has a name, any other a path."""
+    from jobs.benches.measuring import Asked
 
-
-def _points(points: list[dict[str, Any]]) -> list[str]:
-    """Return the points of a case as a table, one column for each name."""
-    if not points:
-        return []
-    table = [list(points[0]), *([_short(value) for value in point.values()] for point in points)]
-    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    return [
-        "  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        for row in table
-    ]
-
-
-def _short(value: Any) -> str:
-    """Return a figure as a person reads it."""
-    if isinstance(value, float):
-        return f"{value:,.3g}" if abs(value) < 100 else f"{value:,.0f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _machine() -> dict[str, Any]:
-    import torch
-
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    told = {"cores": os.cpu_count(), "gpu": gpu, "system": platform.system()}
-    told |= {name: _version(name) for name in ("raysubset", "torch", "ray", "numpy")}
-    return {
-        **told,
-        "python": platform.python_version(),
-        "load": round(os.getloadavg()[0], 1),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:  # a machine with plain torch can measure all but Ray
-        return "none"
+    data = given.data or "digits"
+    options = {"data.format" if data in BUILT_IN_DATA else "data.path": data}
+    options |= {"model.name": given.model} if given.model else {}
+    options |= {"data.limit": given.limit} if given.limit else {}
+    return Asked(options=options, repeats=given.repeats, local=given.local, features=given.features)
 
 
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m jobs.bench", description=(__doc__ or "").split("\n")[0]
     )
-    known = ", ".join(f"{n} ({(c.__doc__ or '').split('.')[0]})" for n, c in CASES.items())
-    parser.add_argument("--cases", default=",".join(CASES), help=f"some of: {known}")
+    parser.add_argument("--cases", help=f"some of: {_known()} (default: all)")
     parser.add_argument("--local", action="store_true", help="this process, without Ray")
     parser.add_argument("--data", help="your own: a Parquet file or folder, images or CSV")
-    parser.add_argument("--model", default="convnet", help="as --model.name (default: convnet)")
+    parser.add_argument("--limit", type=int, help="at most this many train rows, and test rows")
+    parser.add_argument("--model", help="as --model.name (default: convnet; in rounds: resnet18)")
     parser.add_argument("--features", help="an .npz that keeps a trained network's features")
     parser.add_argument("--repeats", type=int, default=LEAST, help=f"default and least: {LEAST}")
     parser.add_argument("--output", help="where the figures go as JSON")
     return parser
+
+
+def _known() -> str:
+    """Return every case with the first sentence of its docstring."""
+    try:
+        from jobs.benches import CASES
+    except ModuleNotFoundError as error:  # the help is there all the same
+        return f"what can be told once {error.name} is installed"
+    told = (f"{name} ({(case.__doc__ or '').split('.')[0]})" for name, case in CASES.items())
+    return ", ".join(told).replace("%", "%%")
 
 
 if __name__ == "__main__":

@@ -15,10 +15,9 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from raysubset.cli.app import attempt
-from raysubset.cli.looking_on import EXIT_INTERRUPTED, EXIT_TERMINATED, terminable
 from raysubset.errors import RaySubsetError
 from raysubset.files import finite
+from raysubset.stopping import EXIT_INTERRUPTED, EXIT_TERMINATED, terminable
 from raysubset.storage import holds, is_uri
 from raysubset.storage.addresses import without_credentials
 
@@ -49,6 +48,13 @@ def run_job(words: list[str], facts: Facts, *, mark: str) -> int:
     found = {} if value is None else facts(value)
     shown = without_credentials(place) if is_uri(place) else place
     return close_job(code, told, {"run_dir": shown, **found})
+
+
+def attempt(words: list[str]) -> tuple[int, Any, str]:
+    """Return what `raysubset.cli.app.attempt` does; a job that runs no command needs no parser."""
+    from raysubset.cli.app import attempt as run
+
+    return run(words)
 
 
 def guarded(do: Callable[[], Any]) -> tuple[int, str, Any]:

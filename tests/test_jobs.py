@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from jobs import bench, job, select, train
+from jobs import job, select, train
 
 ROOT = Path(__file__).parents[1]
 
@@ -126,28 +126,6 @@ def test_bad_options_are_told_in_the_result(tmp_path: Path, capsys: pytest.Captu
     told = result(capsys.readouterr().out)
     assert told["outcome"] == "bad input" and "did you mean --fraction" in told["error"]
     assert not (tmp_path / "x").exists()
-
-
-def test_a_bench_refuses_what_it_does_not_know_before_it_measures(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
-    for words in ("--cases scorign", "--repeats 1", f"--output {tmp_path}/no/x.json", "--model x"):
-        assert bench.main([*shlex.split(words), "--local"]) == 2
-        told = result(capsys.readouterr().out)
-        assert told["outcome"] == "bad input" and told["error"]
-
-
-def test_a_bench_tells_medians_and_their_ratios(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    output = tmp_path / "bench.json"
-    words = f"--local --cases scoring,handover --model mlp --output {output}"
-    assert bench.main(shlex.split(words)) == 0
-    told = result(capsys.readouterr().out)
-    written = json.loads(output.read_text())
-    assert told["cases"] == written["cases"] and told["machine"] == written["machine"]
-    found = written["cases"]["scoring"]
-    ratio = found["seconds"]["factors"] / found["seconds"]["forward"]
-    assert found["ratios"] == {"factors / forward": pytest.approx(ratio)}
-    assert written["cases"]["handover"] is None  # it needs Ray, and says so
 
 
 def test_a_clone_with_runs_and_an_environment_uploads_little(tmp_path: Path):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from jobs.benches.greedy import greedy
 from jobs.benches.handover import handover
 from jobs.benches.measuring import Case
+from jobs.benches.peers import peers
+from jobs.benches.rounds import rounds
 from jobs.benches.scoring import scoring
 from jobs.benches.training import training
 
@@ -13,4 +15,6 @@ CASES: dict[str, Case] = {
     "greedy": greedy,
     "training": training,
     "handover": handover,
+    "peers": peers,
+    "rounds": rounds,
 }

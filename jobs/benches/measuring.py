@@ -9,16 +9,19 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from raysubset.experiment import Experiment, nest
+from raysubset.learn.sources import Sources
 from raysubset.local_run import local_device
-from raysubset.preparation import Prepared, prepare
+from raysubset.preparation import Prepared, load_data, prepare
 
 LEAST = 5
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +29,7 @@ class Asked:
     """What is measured, and how often.
 
     Attributes:
-        options: the experiment's, by name ("data.path").
+        options: the experiment's, by name ("data.path"); without "model.name" it is convnet.
         repeats: of everything that is timed, at least LEAST.
         local: this process alone, without Ray.
         features: where the trained network's features are kept between calls; None: nowhere.
@@ -40,7 +43,9 @@ class Asked:
     def prepared(self, **changes: Any) -> Prepared:
         """Return the run of these options, with `section__option=value` changes."""
         own = {name.replace("__", "."): value for name, value in changes.items()}
-        return prepare(Experiment.of(nest({**self.options, **own})))
+        values = {"model.name": "convnet", **self.options, **own}
+        experiment = Experiment.of(nest(values))
+        return prepare(experiment, _sources(experiment))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +67,18 @@ class Measured:
     limits: dict[str, str] = field(default_factory=dict)
 
 
+_read: dict[str, Sources] = {}
+
+
+def _sources(experiment: Experiment) -> Sources:
+    """Return the data, read once for all cases: decoding 60,000 images takes most of a minute."""
+    which = repr((experiment.data.of_sources(), experiment.seed))
+    if which not in _read:
+        _read.clear()
+        _read[which] = load_data(experiment)
+    return _read[which]
+
+
 Case = Callable[[Asked], Measured | None]
 """None: not to be had here (no Ray, for instance)."""
 
@@ -79,6 +96,25 @@ def medians(repeats: int, **timed: Callable[[], object]) -> dict[str, float]:
             if turn == 0:
                 taken[name].clear()
     return {name: statistics.median(found) for name, found in taken.items()}
+
+
+def peak_bytes(do: Callable[[], T]) -> tuple[T, int | None]:
+    """Return what `do` gives, and by how much this process grew at most meanwhile.
+
+    None where the kernel cannot be asked (it is Linux's /proc that forgets an earlier peak).
+    """
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return do(), None
+    before = _status("VmRSS")
+    value = do()
+    return value, _status("VmHWM") - before
+
+
+def _status(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
 
 
 def device_of(run: Prepared) -> torch.device:

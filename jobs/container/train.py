@@ -46,8 +46,8 @@ from jobs.container.platform_job import (  # noqa: E402
     read_job,
 )
 from jobs.container.roll_call import END, JOINED, START, HostLost, Line, RollCall, answer  # noqa: E402
-from raysubset.cli.looking_on import EXIT_TERMINATED, Terminated  # noqa: E402
 from raysubset.errors import RaySubsetError  # noqa: E402
+from raysubset.stopping import EXIT_TERMINATED, Terminated  # noqa: E402
 
 EXIT_FAILED = 1
 START_S = 300.0  # for `ray start`, and for every host to come

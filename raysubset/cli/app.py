@@ -14,10 +14,10 @@ from cyclopts import App
 from pydantic import ValidationError
 
 from raysubset import logs
-from raysubset.cli.looking_on import EXIT_INTERRUPTED
 from raysubset.cli.options import long_forms
 from raysubset.errors import RaySubsetError
 from raysubset.experiment import did_you_mean, options, sentences
+from raysubset.stopping import EXIT_INTERRUPTED
 
 OWN = ("data", "strategy", "fraction", "epochs", "run-dir", "resume", "local")
 OF_FRONTIER = (

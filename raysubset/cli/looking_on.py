@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import signal
 import sys
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
@@ -14,14 +13,13 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from raysubset.errors import Stopped
+from raysubset.stopping import Terminated, terminable
 from raysubset.storage.staging import shown
 
 if TYPE_CHECKING:
     from raysubset.engine import Outcome
     from raysubset.preparation import Prepared
     from raysubset.screen import Screen
-
-EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 75
 
 
 def announce(console: Console, prepared: Prepared, folder: Path) -> None:
@@ -65,20 +63,6 @@ def runner_of(local: bool) -> Callable[..., Outcome]:
 
 
 @contextlib.contextmanager
-def terminable(told: str = "terminated.") -> Generator[None]:
-    """Own SIGTERM: raise `Terminated` with these words where the main thread is."""
-
-    def terminate(*_: object) -> None:
-        raise Terminated(told)
-
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextlib.contextmanager
 def stoppable(folder: Path) -> Generator[None]:
     """Own SIGTERM and Ctrl-C: end in good order and print how to go on."""
     try:
@@ -95,9 +79,3 @@ def stoppable(folder: Path) -> Generator[None]:
             "stopped; rounds whose checkpoint was committed are kept. To go on after the last of "
             f"them:\n  {command}"
         ) from None
-
-
-class Terminated(Stopped):
-    """SIGTERM: a scheduler wants its machine back; the run can be resumed."""
-
-    exit_code = EXIT_TERMINATED

@@ -11,10 +11,11 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from raysubset.cli.app import app
-from raysubset.cli.looking_on import screen, terminable
+from raysubset.cli.looking_on import screen
 from raysubset.cli.options import File, Local, Options, resolve_over, worked_in
 from raysubset.errors import ConfigError, ModelError, TrainingDiverged
 from raysubset.experiment import Experiment, flatten
+from raysubset.stopping import terminable
 from raysubset.storage.addresses import is_uri, without_credentials
 from raysubset.storage.staging import shown
 

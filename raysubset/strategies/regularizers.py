@@ -17,7 +17,7 @@ from raysubset.core.factors import GradientFactors
 from raysubset.core.scores import Alignment
 from raysubset.errors import ConfigError
 
-_TILE = 256
+_TILE = 32  # few rows lead at a time; see `_refresh`
 
 
 class Penalty(Protocol):
