@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jobs.benches.exact import exact
 from jobs.benches.greedy import greedy
 from jobs.benches.handover import handover
 from jobs.benches.measuring import Case
@@ -13,6 +14,7 @@ from jobs.benches.training import training
 CASES: dict[str, Case] = {
     "scoring": scoring,
     "greedy": greedy,
+    "exact": exact,
     "training": training,
     "handover": handover,
     "peers": peers,
