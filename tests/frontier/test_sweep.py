@@ -16,6 +16,7 @@ from raysubset.frontier import sweep as sweep_module
 from raysubset.frontier.plan import EQUAL_TIME, Trial
 from raysubset.frontier.report import report_sweep
 from raysubset.frontier.sweep import (
+    Sweep,
     check_sweep,
     left_of,
     open_folder,
@@ -31,12 +32,9 @@ from raysubset.records import read_table, write_table
 from tests.frontier.sweeps import Ended, begin, given, here, sweep
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
+@pytest.fixture
+def finished(whole: Sweep) -> Sweep:
     """A frontier run to its end."""
-    whole = sweep(tmp_path_factory.mktemp("frontier") / "whole")
-    begin(whole, resume=False)
-    run_sweep(whole, here(whole))
     return whole
 
 
