@@ -94,6 +94,7 @@ def two_hosts(root: Path, hyperparameters: str) -> list[subprocess.Popen[str]]:
     """Start both hosts of a job; the second one has an output folder of its own."""
     port = free_ports(3)
     words = " --num-cpus=1 --object-store-memory=100000000 --dashboard-agent-listen-port=0"
+    words += " --include-log-monitor=false"  # which only brings workers' lines to a screen
     shared = {
         "SM_HOSTS": '["localhost", "127.0.0.1"]',
         "TRAINING_JOB_NAME": "job-1",
