@@ -215,36 +215,41 @@ def test_a_limit_draws_its_rows_by_the_trial_s_own_seed():
     assert Data(sweep(Path("/nowhere"), data__limit=None).base).seed_of(7) == 0
 
 
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("result.json", "{"),
-        ("result.json", "null"),
-        ("trial.json", "{"),
-        ("trial.json", "[]"),
-        ("fingerprint.json", None),
-        ("fingerprint.json", "{}"),
-        ("experiment.yaml", "a: ["),
-        ("rounds", None),
-    ],
-)
-def test_a_damaged_trial_is_not_finished_and_no_other_is_lost(
-    finished: Any, tmp_path: Path, name: str, text: str | None
-):
-    own = replace(finished, folder=tmp_path / "copy")
-    shutil.copytree(finished.folder, own.folder)
-    lost = own.planned[1]
-    path = trial_folder(own.folder, lost) / name
+DAMAGES: list[tuple[str, str | None]] = [
+    ("result.json", "{"),
+    ("result.json", "null"),
+    ("trial.json", "{"),
+    ("trial.json", "[]"),
+    ("fingerprint.json", None),
+    ("fingerprint.json", "{}"),
+    ("experiment.yaml", "a: ["),
+    ("rounds", None),
+]
+"""What is written into which file of a trial; None: it is gone."""
+
+
+def damage(path: Path, text: str | None) -> None:
     if text is not None:
         path.write_text(text)
     elif path.is_dir():
         shutil.rmtree(path)
     else:
         path.unlink()
-    assert [t.name for t in left_of(own, own.trials)] == [lost.name]
-    assert len(own.rows()) == len(own.trials) - 1
+
+
+def test_damaged_trials_are_not_finished_and_no_other_is_lost(finished: Any, tmp_path: Path):
+    own = replace(finished, folder=tmp_path / "copy")
+    shutil.copytree(finished.folder, own.folder)
+    lost = own.planned[1 : 1 + len(DAMAGES)]
+    for trial, (name, text) in zip(lost, DAMAGES, strict=True):
+        assert is_finished(own.folder, trial)
+        damage(trial_folder(own.folder, trial) / name, text)
+        assert not is_finished(own.folder, trial), (name, text)
+    kept = [t.name for t in own.trials if t not in lost]
+    assert [t.name for t in left_of(own, own.trials)] == [t.name for t in lost]
+    assert [row.trial for row in own.rows()] == kept != []
     told = report_sweep(own, None)
-    assert any(f"{len(own.trials) - 1} of {len(own.trials)} trials" in line for line in told)
+    assert any(f"{len(kept)} of {len(own.trials)} trials" in line for line in told)
 
 
 def test_a_trial_whose_result_is_damaged_is_run_again(finished: Any, tmp_path: Path):
