@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,15 @@ def parity() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no parity vectors at {folder}; set RAYSUBSET_SHARED to its parent folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def kill() -> Generator[Callable[..., bool]]:
+    """Start a run that dies on the way, a fork of the one process that imports everything."""
+    from tests.killed_runs import reaper
+
+    with reaper() as function:
+        yield function
 
 
 @pytest.fixture(scope="session")

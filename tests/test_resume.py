@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from raysubset.learn.local import LocalPool, LocalTrainer
 from raysubset.learn.scoring import Scorer
 from raysubset.local_run import run_local
 from raysubset.schedule import KEPT
-from tests.killed_runs import Death, reaper
+from tests.killed_runs import Death
 from tests.small_runs import (
     BLOCKS,
     RUNS,
@@ -171,12 +171,6 @@ def test_two_runs_in_a_row_with_the_same_seed_are_the_same_and_with_another_are_
 
 
 # ---- killed, not asked
-
-
-@pytest.fixture(scope="module")
-def kill() -> Generator[Callable[..., bool]]:
-    with reaper() as function:
-        yield function
 
 
 DEATHS = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from raysubset.errors import Stopped
 from raysubset.learn.learner import EpochTrace, Learner
 from raysubset.learn.local import LocalPool
 from raysubset.local_run import run_local
-from tests.killed_runs import Death, reaper
+from tests.killed_runs import Death
 from tests.small_runs import BLOCKS, Left, Watcher, assert_same_run, play, prepared
 
 LONG: dict[str, Any] = BLOCKS | {"selection__select_every": 3, "selection__candidates": 2.0}
@@ -31,12 +31,6 @@ def _no_wait_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Left:
     return play(prepared(**LONG), tmp_path_factory.mktemp("whole") / "run")[1]
-
-
-@pytest.fixture(scope="module")
-def kill() -> Generator[Callable[..., bool]]:
-    with reaper() as function:
-        yield function
 
 
 def stop_at_batch(batch: int) -> Watcher:

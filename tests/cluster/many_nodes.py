@@ -56,6 +56,7 @@ def node(address: str, *, cpus: int, gpus: int, hidden: Path | None) -> Generato
         str(Path(sys.executable).with_name("ray")), "start", f"--address={address}", "--block",
         f"--num-cpus={cpus}", f"--num-gpus={gpus}", "--disable-usage-stats",
         "--dashboard-agent-listen-port=0", "--min-worker-port=0", "--max-worker-port=0",
+        "--include-log-monitor=false",  # only brings workers' lines to a screen
         f"--object-store-memory={SMALL['object_store_memory']}",
     ]  # fmt: skip
     mount = ["unshare", "-m", "sh", "-c", f'mount -t tmpfs tmpfs {hidden} && exec "$@"', "sh"]

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from raysubset.answers import committed_rounds
+from raysubset.cli import call
 from tests.cluster.crews import checkpoints
 from tests.small_runs import Left
 
@@ -22,7 +23,7 @@ WAIT_S = 400
 OPTIONS = (
     "--data digits --data.limit 300 --epochs 60 --selection.select_every 20 "
     "--model.name tests.cluster.marked:marked --resources.start_timeout_s 240 "
-    "--resources.keep_checkpoints 9"
+    "--resources.keep_checkpoints 9 --resources.scorers 1"
 )
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 Mark = Callable[..., None]
@@ -90,11 +91,11 @@ def alone(group: int) -> bool:
 
 
 def test_a_run_on_a_private_ray_ends_with_a_table_and_can_be_stopped_twice_on_the_way(
-    tmp_path: Path, mark: Mark, marks: Path
+    tmp_path: Path, mark: Mark, marks: Path, capsys: pytest.CaptureFixture[str]
 ):
-    # Undisturbed, in one process: what a private Ray must give too, stopped or not.
-    code, out, err = ended(start([*words_of(tmp_path / "twin"), "--local"], tmp_path))
-    assert code == 0, out + err
+    # Undisturbed, in this process: what a private Ray must give too, stopped or not.
+    code, _ = call([*words_of(tmp_path / "twin"), "--local"])
+    assert code == 0, capsys.readouterr()
     twin = Left(tmp_path / "twin")
 
     # Ctrl-C in training, as a terminal gives it: to the whole group.
@@ -148,7 +149,7 @@ def resume_command(err: str) -> list[str]:
 
 
 def test_a_frontier_that_is_terminated_keeps_its_trials_and_goes_on_without_ray(
-    tmp_path: Path, mark: Mark, marks: Path
+    tmp_path: Path, mark: Mark, marks: Path, capsys: pytest.CaptureFixture[str]
 ):
     folder = tmp_path / "frontier"
     words = (
@@ -168,7 +169,8 @@ def test_a_frontier_that_is_terminated_keeps_its_trials_and_goes_on_without_ray(
     assert not (folder / ".tune").exists()
 
     (marks / "scorer-training-slow").unlink()
-    code, out, err = ended(start([*command[1:], "--local"], tmp_path))
+    code, _ = call([*command[1:], "--local"])
+    out, err = capsys.readouterr()
     assert code == 0, out + err
     assert re.search(r", [12] left to run, ", out)  # another may have ended before the signal
     assert len(list(folder.glob("trials/*/result.json"))) == 3

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import distributed, multiprocessing
+from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from raysubset.cluster.keeping import Together, agreed
 from raysubset.errors import Stopped
 from raysubset.learn.learner import EpochTrace, Learner
 from raysubset.learn.partial import BEGUN, Open, partial_of, traces_of
-from tests.learn.ranks import CASES, CPU, alone, flat, order_of, outcome, seen
+from tests.learn.ranks import CASES, CPU, alone, flat, in_ranks, order_of, outcome, seen
 from tests.small_runs import problem
 
 STOPPED_IN = {"convnet": 2.5, "stateful": 1.5}
@@ -83,7 +83,7 @@ def test_two_ranks_stopped_in_an_epoch_go_on_from_the_one_before_to_the_same_bit
     for case in STOPPED_IN:
         (tmp_path / case).mkdir()
         (tmp_path / case / BEGUN[0]).touch()  # by which rank 0 sees that the folder is the run's
-    multiprocessing.spawn(as_rank, (str(tmp_path),), nprocs=2)
+    in_ranks(as_rank, tmp_path, 2)
     for case, stop in STOPPED_IN.items():
         twin = alone(case, 2)
         first, second = (torch.load(tmp_path / f"{case}-{rank}.pt") for rank in range(2))

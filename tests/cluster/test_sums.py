@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import distributed, multiprocessing
+from torch import distributed
 
 from raysubset.cluster.sums import distributed as joined
 from raysubset.cluster.sums import has_idle_parameters, share_buffers
 from raysubset.learn.learner import Learner
-from tests.learn.ranks import CASES, CPU, flat, never, order_of, outcome
+from tests.learn.ranks import CASES, CPU, flat, in_ranks, never, order_of, outcome
 from tests.small_runs import problem
 
 WORLD = 3
@@ -24,7 +24,7 @@ MORE = CASES | {"idle layer": ({"model__name": "tests.cluster.marked:idle"}, {"s
 def gloo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What three real ranks made of every case."""
     folder = tmp_path_factory.mktemp("gloo")
-    multiprocessing.spawn(as_rank, (str(folder),), nprocs=WORLD)
+    in_ranks(as_rank, folder, WORLD)
     return folder
 
 

@@ -56,7 +56,7 @@ CASES = {
     "sweep of a range": ("--sweep training.lr=0.1..0.2", "--search optuna"),
     "a candidate that cannot run": ("--sweep training.batch_size=1,0", "greater than or equal"),
     "a candidate of no epoch": (
-        "--epochs 20 --sweep selection.select_every=10,30",
+        "--data.limit 200 --model.name mlp --epochs 20 --sweep selection.select_every=10,30",
         "candidate selection.",
     ),
     "asha without ray": ("--tune-lr 3 --early-stop asha --local", "--local runs without Ray"),

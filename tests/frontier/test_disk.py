@@ -10,19 +10,18 @@ import pytest
 
 from raysubset.cli import call
 from raysubset.frontier.disk import bytes_needed, check_disk
-from raysubset.frontier.sweep import check_sweep, run_sweep
+from raysubset.frontier.sweep import Sweep, check_sweep
 from raysubset.frontier.trial import Data
-from tests.frontier.sweeps import begin, here, sweep
+from tests.frontier.sweeps import sweep
 
 Usage = namedtuple("Usage", "total used free")
 
 
-def test_a_frontier_leaves_no_more_than_was_counted(tmp_path: Path):
+def test_a_frontier_leaves_no_more_than_was_counted(whole: Sweep, tmp_path: Path):
     ready = sweep(tmp_path / "f")
     needed = bytes_needed(ready.planned, check_sweep(ready, Data(ready.base)), 1)
-    begin(ready, resume=False)
-    run_sweep(ready, here(ready))
-    left = sum(p.stat().st_size for p in ready.folder.rglob("*") if p.is_file())
+    assert [t.name for t in ready.planned] == [t.name for t in whole.planned]
+    left = sum(p.stat().st_size for p in whole.folder.rglob("*") if p.is_file())
     assert left <= needed
 
 
@@ -37,7 +36,7 @@ def test_a_full_disk_is_refused_before_anything_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10, 9, 1000))
-    words = ["frontier", "--local", "--seeds", "3", "--data.limit", "200"]
+    words = ["frontier", "--local", "--fractions", "0.5", "--data.limit", "200"]
     code, _ = call([*words, "--run-dir", str(tmp_path / "f")])
     told = capsys.readouterr().err
     assert code == 2

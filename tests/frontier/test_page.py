@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from raysubset.errors import RunFolderError
 from raysubset.frontier.answer import answer_of
 from raysubset.frontier.page import write_frontier
 from raysubset.frontier.sentences import sentences_of
-from raysubset.frontier.sweep import run_sweep
+from raysubset.frontier.sweep import Sweep
 from raysubset.frontier.table import TrialRow, from_table
 from raysubset.frontier.text import points, table_of
 from raysubset.records import read_table
@@ -26,7 +28,6 @@ from tests.frontier.rows import (
     trial_row,
     write_trial,
 )
-from tests.frontier.sweeps import begin, here, sweep
 from tests.report.page_checks import Page, check_files, check_self_contained
 
 EVIL = "<script>alert(1)</script>|*$5*"
@@ -207,10 +208,9 @@ def test_a_damaged_trial_is_named(rows: list[TrialRow], tmp_path: Path):
         write(tmp_path, rows)
 
 
-def test_a_real_frontier_is_reported_whole(tmp_path: Path):
-    small = sweep(tmp_path / "frontier")
-    begin(small, resume=False)
-    run_sweep(small, here(small))
+def test_a_real_frontier_is_reported_whole(whole: Sweep, tmp_path: Path):
+    small = replace(whole, folder=tmp_path / "frontier")
+    shutil.copytree(whole.folder, small.folder)
     found = small.rows()
     page = write(small.folder, found, settings=small.settings)
     check_files(small.folder, CHARTS)

@@ -16,6 +16,7 @@ from raysubset.frontier import sweep as sweep_module
 from raysubset.frontier.plan import EQUAL_TIME, Trial
 from raysubset.frontier.report import report_sweep
 from raysubset.frontier.sweep import (
+    Sweep,
     check_sweep,
     left_of,
     open_folder,
@@ -30,13 +31,13 @@ from raysubset.preparation import prepare
 from raysubset.records import read_table, write_table
 from tests.frontier.sweeps import Ended, begin, given, here, sweep
 
+# Enough where the claim is about trials, and not about what they decide.
+FEW: dict[str, Any] = {"fractions": "0.2", "seeds": 2, "max_drop": None}
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
+
+@pytest.fixture
+def finished(whole: Sweep) -> Sweep:
     """A frontier run to its end."""
-    whole = sweep(tmp_path_factory.mktemp("frontier") / "whole")
-    begin(whole, resume=False)
-    run_sweep(whole, here(whole))
     return whole
 
 
@@ -85,7 +86,7 @@ def test_equal_time_is_as_long_as_the_strategy_was_measured_to_need(finished: An
 
 
 def test_a_stopped_sweep_goes_on_and_gives_the_same(finished: Any, tmp_path: Path):
-    own = sweep(tmp_path / "stopped")
+    own = sweep(tmp_path / "stopped", settings={"fractions": "0.2"})  # half of the finished one
     begin(own, resume=False)
     ended: Ended = []
     run_all = here(own, ended)
@@ -98,10 +99,13 @@ def test_a_stopped_sweep_goes_on_and_gives_the_same(finished: Any, tmp_path: Pat
         run_sweep(own, until_stopped)
     assert len(own.rows()) == 5
     # what equal time means is measured once; here it is given, so that both are the same
-    (own.folder / "equal_time.json").write_text((finished.folder / "equal_time.json").read_text())
+    shares = json.loads((finished.folder / "equal_time.json").read_text())
+    (own.folder / "equal_time.json").write_text(json.dumps({"0.2": shares["0.2"]}))
     begin(own, resume=True)
     run_sweep(own, run_all)
-    assert given(own.rows()) == given(finished.rows())
+    whole = given(finished.rows())
+    assert EQUAL_TIME in {row.row for row in own.rows()}
+    assert given(own.rows()) == {trial.name: whole[trial.name] for trial in own.trials}
     assert len(ended) == len(set(ended)) == len(own.trials)
 
 
@@ -135,7 +139,7 @@ def test_a_trial_cut_short_goes_on_after_its_last_round(tmp_path: Path, finished
 def test_a_failed_trial_stops_no_other_is_told_and_runs_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
-    own = sweep(tmp_path / "failing")
+    own = sweep(tmp_path / "failing", settings=FEW)
     begin(own, resume=False)
     lost = own.planned[3]
     real = run_trial
@@ -158,10 +162,10 @@ def test_a_failed_trial_stops_no_other_is_told_and_runs_again(
 
 
 def test_more_seeds_and_fractions_are_more_trials_of_the_same_frontier(tmp_path: Path):
-    first = sweep(tmp_path / "f", settings={"fractions": "0.2"})
+    first = sweep(tmp_path / "f", settings=FEW | {"seeds": 1})
     begin(first, resume=False)
     run_sweep(first, here(first))
-    more = sweep(tmp_path / "f", settings={"fractions": "0.2,0.5", "seeds": 4})
+    more = sweep(tmp_path / "f", settings=FEW | {"fractions": "0.2,0.5"})
     begin(more, resume=True)
     kept = {t.name for t in more.trials} - {t.name for t in left_of(more, more.trials)}
     assert kept == {t.name for t in first.trials}
@@ -211,36 +215,41 @@ def test_a_limit_draws_its_rows_by_the_trial_s_own_seed():
     assert Data(sweep(Path("/nowhere"), data__limit=None).base).seed_of(7) == 0
 
 
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("result.json", "{"),
-        ("result.json", "null"),
-        ("trial.json", "{"),
-        ("trial.json", "[]"),
-        ("fingerprint.json", None),
-        ("fingerprint.json", "{}"),
-        ("experiment.yaml", "a: ["),
-        ("rounds", None),
-    ],
-)
-def test_a_damaged_trial_is_not_finished_and_no_other_is_lost(
-    finished: Any, tmp_path: Path, name: str, text: str | None
-):
-    own = replace(finished, folder=tmp_path / "copy")
-    shutil.copytree(finished.folder, own.folder)
-    lost = own.planned[1]
-    path = trial_folder(own.folder, lost) / name
+DAMAGES: list[tuple[str, str | None]] = [
+    ("result.json", "{"),
+    ("result.json", "null"),
+    ("trial.json", "{"),
+    ("trial.json", "[]"),
+    ("fingerprint.json", None),
+    ("fingerprint.json", "{}"),
+    ("experiment.yaml", "a: ["),
+    ("rounds", None),
+]
+"""What is written into which file of a trial; None: it is gone."""
+
+
+def damage(path: Path, text: str | None) -> None:
     if text is not None:
         path.write_text(text)
     elif path.is_dir():
         shutil.rmtree(path)
     else:
         path.unlink()
-    assert [t.name for t in left_of(own, own.trials)] == [lost.name]
-    assert len(own.rows()) == len(own.trials) - 1
+
+
+def test_damaged_trials_are_not_finished_and_no_other_is_lost(finished: Any, tmp_path: Path):
+    own = replace(finished, folder=tmp_path / "copy")
+    shutil.copytree(finished.folder, own.folder)
+    lost = own.planned[1 : 1 + len(DAMAGES)]
+    for trial, (name, text) in zip(lost, DAMAGES, strict=True):
+        assert is_finished(own.folder, trial)
+        damage(trial_folder(own.folder, trial) / name, text)
+        assert not is_finished(own.folder, trial), (name, text)
+    kept = [t.name for t in own.trials if t not in lost]
+    assert [t.name for t in left_of(own, own.trials)] == [t.name for t in lost]
+    assert [row.trial for row in own.rows()] == kept != []
     told = report_sweep(own, None)
-    assert any(f"{len(own.trials) - 1} of {len(own.trials)} trials" in line for line in told)
+    assert any(f"{len(kept)} of {len(own.trials)} trials" in line for line in told)
 
 
 def test_a_trial_whose_result_is_damaged_is_run_again(finished: Any, tmp_path: Path):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, distributed, nn
+from torch.multiprocessing.spawn import start_processes
 from torch.nn.parallel import DistributedDataParallel
 
 from raysubset.learn.learner import EpochTrace, Learner, TrainOrder
@@ -139,6 +142,17 @@ def as_rank(rank: int, folder: str) -> None:
             traces = learner.train(order_of(the_problem, **how), never)
             torch.save(outcome(learner, traces), Path(folder) / f"{case}-{world}-{rank}.pt")
         distributed.destroy_process_group()
+
+
+def in_ranks(act: Callable[[int, str], None], folder: Path, world: int) -> None:
+    """Call `act(rank, folder)` in a process per rank, and wait for them.
+
+    They are forked where everything is imported already, once for all tests: for a rank alone
+    that takes seconds, and what it does a moment.
+    """
+    modules = ["raysubset.learn.learner", "raysubset.cluster.sums", "tests.small_runs"]
+    get_context("forkserver").set_forkserver_preload(modules)
+    start_processes(act, (str(folder),), nprocs=world, start_method="forkserver")
 
 
 def flat(value: Any, name: str = "") -> dict[str, Any]:

@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.multiprocessing.spawn import spawn
 from torch.nn.functional import cross_entropy
 
 from raysubset.core.keys import derive_key
@@ -17,7 +16,7 @@ from raysubset.errors import Stopped
 from raysubset.learn.checkpoint import CheckpointRef, write_checkpoint
 from raysubset.learn.learner import EpochTrace, Learner, TrainOrder
 from raysubset.learn.problem import Problem
-from tests.learn.ranks import CASES, CPU, alone, as_rank, flat, never, order_of, outcome
+from tests.learn.ranks import CASES, CPU, alone, as_rank, flat, in_ranks, never, order_of, outcome
 from tests.small_runs import problem
 
 
@@ -25,7 +24,7 @@ from tests.small_runs import problem
 def gloo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two real DDP ranks, and one, made of every case."""
     folder = tmp_path_factory.mktemp("gloo")
-    spawn(as_rank, (str(folder),), nprocs=2)
+    in_ranks(as_rank, folder, 2)
     return folder
 
 

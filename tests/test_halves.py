@@ -1,0 +1,65 @@
+"""The two halves of .ci/run: together they run every test, and either one can fail them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HALVES = Path(__file__).parents[1] / ".ci" / "halves.py"
+TESTS = """
+import pytest
+
+@pytest.mark.ray
+def test_on_ray(): {ray}
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_slowly_on_ray(): pass
+
+@pytest.mark.slow
+def test_slowly(): pass
+
+def test_here(): {rest}
+"""
+
+
+def halves(folder: Path, *words: str, **bodies: str) -> tuple[int, str]:
+    """Run the halves on four tests; return their exit code and what they printed."""
+    (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    ray: r\n    slow: s\n")
+    (folder / "test_four.py").write_text(TESTS.format(**{"ray": "pass", "rest": "pass"} | bodies))
+    command = [sys.executable, str(HALVES), "-v", "-p", "no:cacheprovider", *words]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_every_test_runs_once_in_one_half_or_the_other(tmp_path: Path):
+    code, told = halves(tmp_path)
+    assert code == 0, told
+    passed = [line.split()[0:3:2] for line in told.splitlines() if " PASSED" in line]
+    assert sorted(passed) == [
+        ["ray", "test_four.py::test_on_ray"],
+        ["ray", "test_four.py::test_slowly_on_ray"],
+        ["rest", "test_four.py::test_here"],
+        ["rest", "test_four.py::test_slowly"],
+    ]
+
+
+@pytest.mark.parametrize("half", ["ray", "rest"])
+def test_a_failure_in_either_half_is_shown_and_fails_the_run(tmp_path: Path, half: str):
+    code, told = halves(tmp_path, **{half: "assert 'this' == 'that'"})
+    assert code == 1, told
+    assert f"{half:4} | E   " in told and "3 passed" not in told
+
+
+def test_a_half_that_is_killed_fails_the_run(tmp_path: Path):
+    code, told = halves(tmp_path, ray="import os; os.kill(os.getpid(), 9)")
+    assert code != 0, told
+    assert "rest | " in told and "2 passed" in told
+
+
+def test_one_half_may_have_nothing_to_do_but_not_both(tmp_path: Path):
+    assert halves(tmp_path, "-k", "here")[0] == 0
+    assert halves(tmp_path, "-k", "nowhere")[0] == 5
