@@ -51,7 +51,9 @@ def test_every_test_runs_once_in_one_half_or_the_other(tmp_path: Path):
 def test_a_failure_in_either_half_is_shown_and_fails_the_run(tmp_path: Path, half: str):
     code, told = halves(tmp_path, **{half: "assert 'this' == 'that'"})
     assert code == 1, told
-    assert f"{half:4} | E   " in told and "3 passed" not in told
+    assert f"{half:4} | E   " in told
+    assert "==== both: " in (last := told.splitlines()[-1])
+    assert "1 failed" in last and "3 passed" in last
 
 
 def test_a_half_that_is_killed_fails_the_run(tmp_path: Path):
