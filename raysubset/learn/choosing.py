@@ -22,6 +22,7 @@ from raysubset.core.ground_set import Candidates, GroundSet, LocalGroundSet, Tak
 from raysubset.core.keys import derive_key
 from raysubset.core.lookahead import Lookahead
 from raysubset.core.scores import RandomKey, Score
+from raysubset.core.tops import Top
 from raysubset.errors import ConfigError
 from raysubset.learn.data import Dataset
 from raysubset.learn.numerics import full_fp32
@@ -227,6 +228,9 @@ class _Watched:
     def best(self, score: Score, k: int, taken: Taken) -> Candidates:
         self.progress("selecting", len(taken.ids_K), self.budget)
         return self.inner.best(score, k, taken)
+
+    def top(self, score: Score, k: int, taken: Taken) -> Top:
+        return self.inner.top(score, k, taken)
 
     def gradient_sum(self) -> Tensor:
         return self.inner.gradient_sum()
