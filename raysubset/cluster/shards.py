@@ -59,7 +59,7 @@ def shard_actors(
     )
     mapped = open_factors(folder)
     cuts, threads = mapped.cuts(count), resources.threads_per_rank
-    actors = [host.remote(str(folder), *cut, threads) for cut in cuts]
+    actors: list[Any] = [host.remote(str(folder), *cut, threads) for cut in cuts]
     letters = _Letters()
     try:
         shards = [

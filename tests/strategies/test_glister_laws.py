@@ -229,7 +229,7 @@ def test_pool_and_validation_may_be_of_different_types():
     assert len(a.ids) == len(b.ids) == K
 
 
-def tensors_of(factors: GradientFactors) -> list[torch.Tensor]:
+def tensors_of(factors: object) -> list[torch.Tensor]:
     return [value for value in vars(factors).values() if isinstance(value, torch.Tensor)]
 
 
