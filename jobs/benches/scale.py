@@ -100,7 +100,7 @@ def scale(asked: Asked) -> Measured:
         "slope of log t on log N": "1 is linear",
         "memory, 10^7 / 10^5": "1 is flat",
     }
-    told = f"blocks(5), 1 % of rows, at most 10,000, C 10, H 64, 16 bit{', and ImageNet-1k' * asked.big}"
+    told = "blocks(5), 1 % of rows and at most 10,000, C 10, H 64, 16 bit"
     return Measured(seconds=seconds, ratios=ratios, of=told, rows=rows, limits=limits)
 
 
