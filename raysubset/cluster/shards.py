@@ -46,13 +46,13 @@ def shard_actors(
 
     Args:
         folder: the factors, where this node sees them.
-        count: of shards, a CPU each.
+        count: of shards; they take no CPU of Ray's count, because nothing else of ours runs.
         resources: threads, patience and failures of each.
         name: what the dashboard calls them by.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     host = ray.remote(ShardHost).options(
-        num_cpus=1,
+        num_cpus=0,
         max_restarts=resources.max_failures,
         max_task_retries=resources.max_failures,
         scheduling_strategy=here,

@@ -214,7 +214,7 @@ def _keep_everything(evidence: Evidence) -> Verdict:
 class _Watched:
     """A ground set that tells how far greedy is, each time that it is asked."""
 
-    def __init__(self, inner: LocalGroundSet, budget: int, progress: Progress) -> None:
+    def __init__(self, inner: GroundSet, budget: int, progress: Progress) -> None:
         self.inner, self.budget, self.progress = inner, budget, progress
 
     @property
@@ -236,7 +236,16 @@ class _Watched:
         return self.inner.gradient_sum()
 
     def whole(self) -> LocalGroundSet:
-        return self.inner
+        return self.inner.whole()
+
+
+def choose_from(
+    choice: Choice, ground_set: GroundSet, validation: Sequence[RangeOutput], progress: Progress
+) -> Selection:
+    """Return the selection from a ground set, wherever it lies, and validation's outputs."""
+    with full_fp32():
+        watched = _Watched(ground_set, choice.budget, progress)
+        return _timed(choice, watched, _lookahead(validation, "cpu"))
 
 
 def choose(
@@ -248,7 +257,7 @@ def choose(
     """Return the selection from the ranges' outputs, in their order, on one device."""
     split = choice.num_validation
     with full_fp32():
-        factors = GradientFactors.concat([_factors(out, device) for out in outputs[split:]])
+        factors = GradientFactors.concat([factors_of(out, device) for out in outputs[split:]])
         local = LocalGroundSet(factors)
         ground_set = local if progress is None else _Watched(local, choice.budget, progress)
         return _timed(choice, ground_set, _lookahead(outputs[:split], device))
@@ -261,7 +270,8 @@ def _timed(choice: Choice, ground_set: GroundSet, lookahead: Lookahead) -> Selec
     return replace(chosen, facts=facts)
 
 
-def _factors(out: RangeOutput, device: torch.device | str) -> GradientFactors:
+def factors_of(out: RangeOutput, device: torch.device | str = "cpu") -> GradientFactors:
+    """Return the gradient factors of a range."""
     label = tensor_of(out.labels).to(device)
     return GradientFactors(
         ids_N=tensor_of(out.ids).to(device),
