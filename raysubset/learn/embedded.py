@@ -109,11 +109,9 @@ def read_parts(
     share: str | float | None,
     on_bad_row: OnBadRow,
     seed: int,
-    memory_bytes: int | None = None,
-) -> tuple[Parts, Spool | None]:
+    spool: Spool | None = None,
+) -> Parts:
     """Return pool and validation of embedding files; the test part is empty: nothing is reported.
-
-    With them comes the folder in which the pool lies where it is too large, and None elsewhere.
 
     Args:
         files: where they stand.
@@ -121,12 +119,12 @@ def read_parts(
         share: of the rows that become validation, by class and seed, where it has no file.
         on_bad_row: refuse rows with NaN, infinity or no label, or skip and count them.
         seed: which rows a share draws.
-        memory_bytes: what the pool's embeddings may take in memory; None for any number.
+        spool: where the pool's rows go that are beyond its memory; None to hold any number.
 
     Raises:
         DataError, ModelError: what does not fit, by name and with the remedy.
     """
-    stream = None if memory_bytes is None else _beyond(files, memory_bytes)
+    stream = None if spool is None else _beyond(files, spool.memory_bytes)
     raw = read_embeddings(files.embeddings, files.labels, files.label_column, "", stream)
     classes = (
         find_classes(raw.label)
@@ -145,10 +143,9 @@ def read_parts(
     parts = split_parts(sources, validation=share, tuning=None, test=None, seed=seed)
     if parts.pool.num_examples < 2:
         raise DataError(f"--embeddings={files.embeddings} leaves a pool of one row; give more.")
-    if stream is None:
-        return parts, None
-    spool = Spool()
-    return filled(parts, raw, spool, validation_too=validation is None), spool
+    if spool is None or stream is None:
+        return parts
+    return filled(parts, raw, spool, validation_too=validation is None)
 
 
 def _beyond(files: EmbeddingFiles, memory_bytes: int) -> Stream | None:

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import weakref
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -25,16 +26,27 @@ POOL = "pool"
 
 
 class Spool:
-    """A folder of this process, deleted with this value."""
+    """A folder of this process, made when it is first needed and deleted with this value.
 
-    def __init__(self) -> None:
-        """Make it."""
-        self.folder = Path(tempfile.mkdtemp(prefix="raysubset-"))
-        self._end = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+    Attributes:
+        memory_bytes: what may be held in memory instead.
+    """
 
-    def close(self) -> None:
-        """Delete it now."""
-        self._end()
+    def __init__(self, memory_bytes: int) -> None:
+        """Make nothing yet."""
+        self.memory_bytes = memory_bytes
+
+    @cached_property
+    def folder(self) -> Path:
+        """The folder."""
+        folder = Path(tempfile.mkdtemp(prefix="raysubset-"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return folder
+
+    @property
+    def made(self) -> bool:
+        """Whether there is a folder: nothing was beyond the memory before it."""
+        return "folder" in vars(self)
 
     def require(self, needed: int, what: str) -> None:
         """Refuse what does not fit the disk.
@@ -78,12 +90,23 @@ def filled(parts: Parts, raw: RawEmbeddings, spool: Spool, *, validation_too: bo
     file.flush()
     if validation_too:
         validation = replace(validation, content=content)
-    return replace(parts, pool=replace(parts.pool, content=stored.array()), validation=validation)
+    none = np.empty((0, width), dtype=np.float32)  # what is held out to report: nothing
+    return replace(
+        parts,
+        pool=replace(parts.pool, content=stored.array()),
+        validation=validation,
+        test=replace(parts.test, content=none),
+    )
 
 
 def pool_rows(spool: Spool, rows: int, width: int) -> Stored:
     """Return where the pool's rows lie."""
     return Stored(path=str(spool.folder / POOL), dtype="float32", shape=(rows, width))
+
+
+def is_spooled(spool: Spool) -> bool:
+    """Return whether the pool's rows lie there."""
+    return spool.made and (spool.folder / POOL).exists()
 
 
 def _places(id_P: NDArray[np.int64], raw: RawEmbeddings) -> NDArray[np.int64]:
