@@ -104,7 +104,7 @@ class RawEmbeddings:
 
     def _notes(self, skipped: int, not_finite: int) -> tuple[str, ...]:
         notes = []
-        if self.matrix.dtype != np.float32:
+        if str(self.matrix.dtype) != "float32":
             notes.append(f"{self.where}: converted from {self.matrix.dtype} to float32")
         if skipped:
             notes.append(
