@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raysubset.core import tops
@@ -35,6 +35,7 @@ def gains(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.tensor([gain for gain, _ in rows]), torch.tensor([label for _, label in rows])
 
 
+@settings(max_examples=300)
 @given(
     found=gains(),
     k=st.integers(1, 12),
@@ -67,6 +68,16 @@ def test_rows_to_come_that_cannot_enter_are_not_kept():
         assert running._held == 2
         running.see(torch.tensor([2.5, 1.0, 2.0, 0.0]), label_B, 8)
     assert running.best()[1].tolist() == [0, 8]
+
+
+@pytest.mark.parametrize(("room", "best"), [([9, 9], [0, 4]), ([1, 9], [0, 1])])
+def test_the_worst_of_a_class_closes_it_only_once_its_room_is_filled(room, best):
+    running = Running(2, torch.tensor(room))
+    with patch.object(tops, "_SETTLE_ROWS", 1):
+        running.see(torch.tensor([5.0, 1.0, 0.5, 0.2]), torch.tensor([0, 1, 0, 1]), 0)
+        running.see(torch.tensor([3.0, 0.9]), torch.tensor([0, 1]), 4)
+        assert running._held == (3 if best == [0, 4] else 2)
+    assert running.best()[1].tolist() == best
 
 
 def narrow(factors: GradientFactors, dtype: torch.dtype, tile_rows: int) -> GradientFactors:

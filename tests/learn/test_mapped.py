@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import raysubset as rs
@@ -89,6 +89,7 @@ def test_what_is_opened_is_what_was_written_in_any_order_of_ranges(tmp_path: Pat
     assert files == mapped.num_bytes
 
 
+@settings(max_examples=25)
 @given(
     seed=SEEDS,
     shards=st.integers(1, 7),
