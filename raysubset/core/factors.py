@@ -110,6 +110,10 @@ class GradientFactors:
         """The type in which products are taken: the residual's, float32 at least."""
         return torch.promote_types(torch.float32, self.residual_NC.dtype)
 
+    def wide_embedding(self) -> Tensor:
+        """Return the embeddings in the type of products. Shape: (N, H)."""
+        return self.embedding_NH.to(self.wide_type)
+
     def gradient_sum(self, onto: Tensor | None = None) -> Tensor:
         """Return the sum of all gradients. Shape: (C, H+1), bias gradient in the last column.
 

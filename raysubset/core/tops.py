@@ -75,10 +75,8 @@ class Running:
         """Begin with nothing seen."""
         self.k, self.room_C = k, room_C
         self._floor: Tensor | None = None
-        self._gains: list[Tensor] = []
-        self._labels: list[Tensor] = []
-        self._rows: list[Tensor] = []
-        self._held = 0
+        # One buffer for all: small pieces kept between large tiles would fragment the heap.
+        self._held, self._buffer = 0, list[Tensor]()
 
     def see(self, gain_B: Tensor, label_B: Tensor, start: int) -> None:
         """Take notice of a tile; a gain of -inf is no candidate."""
@@ -86,11 +84,12 @@ class Running:
         if isinstance(floor, Tensor) and floor.ndim:
             floor = floor[label_B]
         index_B = (gain_B > floor).nonzero()[:, 0]
-        self._gains.append(gain_B[index_B])
-        self._labels.append(label_B[index_B])
-        self._rows.append(index_B + start)
-        self._held += len(index_B)
-        if self._held >= max(2 * self.k, _SETTLE_ROWS):
+        full = max(2 * self.k, _SETTLE_ROWS)
+        if not self._buffer:  # the first tile is the largest
+            size = full + len(gain_B)
+            self._buffer = [t.new_empty(size) for t in (gain_B, label_B, index_B)]
+        self._put(self._held, gain_B[index_B], label_B[index_B], index_B + start)
+        if self._held >= full:
             self._settle()
 
     def best(self) -> tuple[Tensor, Tensor]:
@@ -103,8 +102,7 @@ class Running:
         gain_K, label_K, row_K = self._together()
         kept = torch.sort(top_rows(gain_K, label_K, self.k, self.room_C)).values
         gain_K, label_K, row_K = gain_K[kept], label_K[kept], row_K[kept]
-        self._gains, self._labels, self._rows = [gain_K], [label_K], [row_K]
-        self._held = len(kept)
+        self._put(0, gain_K, label_K, row_K)
         floor = gain_K.new_tensor(-torch.inf)
         if len(kept) >= self.k:
             floor = gain_K.min()
@@ -116,8 +114,14 @@ class Running:
             floor = torch.where(count_C >= room_C, torch.maximum(worst_C, floor), floor)
         self._floor = floor
 
+    def _put(self, at: int, *columns: Tensor) -> None:
+        self._held = at + len(columns[0])
+        for held, column in zip(self._buffer, columns, strict=True):
+            held[at : self._held] = column
+
     def _together(self) -> tuple[Tensor, Tensor, Tensor]:
-        return torch.cat(self._gains), torch.cat(self._labels), torch.cat(self._rows)
+        gain_K, label_K, row_K = (column[: self._held] for column in self._buffer)
+        return gain_K, label_K, row_K
 
 
 def top_rows(gain_N: Tensor, label_N: Tensor, k: int, room_C: Tensor | None) -> Tensor:
