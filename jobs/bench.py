@@ -125,7 +125,13 @@ def _asked(given: argparse.Namespace) -> Any:
     options = {"data.format" if data in BUILT_IN_DATA else "data.path": data}
     options |= {"model.name": given.model} if given.model else {}
     options |= {"data.limit": given.limit} if given.limit else {}
-    return Asked(options=options, repeats=given.repeats, local=given.local, features=given.features)
+    return Asked(
+        options=options,
+        repeats=given.repeats,
+        local=given.local,
+        features=given.features,
+        big=given.big,
+    )
 
 
 def _arguments() -> argparse.ArgumentParser:
@@ -138,6 +144,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--limit", type=int, help="at most this many train rows, and test rows")
     parser.add_argument("--model", help="as --model.name (default: convnet; in rounds: resnet18)")
     parser.add_argument("--features", help="an .npz that keeps a trained network's features")
+    parser.add_argument("--big", action="store_true", help="more: gigabytes of disk, minutes")
     parser.add_argument("--repeats", type=int, default=LEAST, help=f"default and least: {LEAST}")
     parser.add_argument("--output", help="where the figures go as JSON")
     return parser

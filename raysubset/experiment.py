@@ -178,6 +178,10 @@ class ResourceSettings(Settings):
     threads_per_rank: Annotated[int, Field(ge=1)] = 1
     """torch threads of every process that trains, scores or selects (sums depend on it)."""
 
+    selection_memory_mb: Annotated[int, Field(ge=1)] = 4096
+    """What `select --embeddings` holds at most of the pool's embeddings and gradient factors; above
+    it they lie in a temporary folder (TMPDIR), and block picks choose from there: the same ids."""
+
     start_timeout_s: Annotated[float, Field(gt=0)] = 60.0
     """How long the crew may wait for its places, and then for its first sign of life."""
 

@@ -33,12 +33,14 @@ class Asked:
         repeats: of everything that is timed, at least LEAST.
         local: this process alone, without Ray.
         features: where the trained network's features are kept between calls; None: nowhere.
+        big: whether cases measure what takes many gigabytes of disk and several minutes too.
     """
 
     options: Mapping[str, Any]
     repeats: int = LEAST
     local: bool = False
     features: str | None = None
+    big: bool = False
 
     def prepared(self, **changes: Any) -> Prepared:
         """Return the run of these options, with `section__option=value` changes."""

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import ray
@@ -16,6 +17,7 @@ from raysubset.cluster.names import LONGEST
 from raysubset.cluster.room import CPU_SCORERS, Device, Nodes, Room, device_of, places
 from raysubset.cluster.scorers import Scorers
 from raysubset.cluster.session import all_nodes, ray_session
+from raysubset.cluster.shards import shard_actors
 from raysubset.errors import CrewLost, RoomError
 from raysubset.experiment import Experiment, ResourceSettings
 from raysubset.learn.choosing import Choice, Progress, choose
@@ -40,6 +42,8 @@ def select_on_ray(ready: Ready, progress: Progress) -> tuple[Selection, dict[str
     """
     if not reads_weights(ready):
         return select_here(ready, progress), {"scorers": 0}
+    if ready.spool is not None:
+        return _select_from_disk(ready, progress)
     with ray_session(_without_ranks(ready.experiment)), ExitStack() as ending:
         asked = ready.experiment.resources
         room = room_for_scorers(asked, all_nodes(_one_rank(asked)))
@@ -56,6 +60,22 @@ def select_on_ray(ready: Ready, progress: Progress) -> tuple[Selection, dict[str
             # Scorers speak as in a run; here is nothing to resume, and nothing was written.
             raise CrewLost(str(error).replace(" with --resume", " again")) from error
     return selection, {"scorers": room.scorers, "device": room.device}
+
+
+def _select_from_disk(ready: Ready, progress: Progress) -> tuple[Selection, dict[str, Any]]:
+    """Return the selection of a pool that lies on this node's disk, and who answered for it.
+
+    One linear layer over rows on this disk is scored here; what is asked block by block is asked
+    of shards of this node, a process each.
+    """
+    asked = ready.experiment.resources
+    if not ready.on_disk:  # a sample of the pool, which fits the memory
+        return select_here(ready, progress), {"scorers": 0}
+    count = CPU_SCORERS if asked.scorers == "auto" else asked.scorers
+    name = f"select-{ready.identity['name']}"[:LONGEST]
+    with ray_session(_without_ranks(ready.experiment)):
+        shards = partial(shard_actors, count=count, resources=asked, name=name)
+        return select_here(ready, progress, shards), {"shards": count, "device": "cpu"}
 
 
 def select_with(scorers: Scorers, blocks: Blocks, ready: Ready, progress: Progress) -> Selection:

@@ -51,8 +51,8 @@ def certify(
     score = Alignment(lookahead.direction(logits_VC))
     # The same sum in the same order on both sides: chosen rows that are the best cancel exactly.
     size = chosen.num_examples
-    best = ground_set.best(score, size, nothing).gain_K.double().sum()
-    own = chosen.best(score, size, Taken.nothing()).gain_K.double().sum()
+    best = ground_set.top(score, size, nothing).gain_K.double().sum()
+    own = chosen.top(score, size, Taken.nothing()).gain_K.double().sum()
     loss = lookahead.loss(logits_VC)
     return Certificate(
         loss_before=lookahead.loss(lookahead.logits_VC),

@@ -34,13 +34,19 @@ class GradientFactors:
         ids_N: int64, distinct; the examples' global row numbers.
         label_N: int64 in 0..C-1.
         residual_NC: p - y, floating.
-        embedding_NH: the head's input; may be 16-bit, products are taken in the residual's type.
+        embedding_NH: the head's input, floating.
+        tile_rows: how many rows products are taken of at a time; it is part of what decides their
+            last bits, so shards that are whole runs of tiles give the bits of the whole.
+
+    Residuals and embeddings may be 16-bit, and may lie on a disk: products are taken tile by tile
+    in float32 at least, so that neither asks for memory beyond a tile.
     """
 
     ids_N: Tensor
     label_N: Tensor
     residual_NC: Tensor
     embedding_NH: Tensor
+    tile_rows: int = TILE_ROWS
 
     @classmethod
     def from_embeddings(
@@ -94,21 +100,32 @@ class GradientFactors:
     def norm_N(self) -> Tensor:
         """|g| = |r| |[h; 1]|. Shape: (N,)."""
         parts = [
-            (t.residual_NC.square().sum(1) * (t.wide_embedding().square().sum(1) + 1)).sqrt()
-            for t in self.tiles()
+            (t.residual_NC.square().sum(1) * (t.embedding_NH.square().sum(1) + 1)).sqrt()
+            for t in self.wide_tiles()
         ]
-        return torch.cat(parts) if parts else self.residual_NC.new_zeros(0)
+        return torch.cat(parts) if parts else self.residual_NC.new_zeros(0, dtype=self.wide_type)
+
+    @property
+    def wide_type(self) -> torch.dtype:
+        """The type in which products are taken: the residual's, float32 at least."""
+        return torch.promote_types(torch.float32, self.residual_NC.dtype)
 
     def wide_embedding(self) -> Tensor:
-        """Return the embeddings in the residual's type. Shape: (N, H)."""
-        return self.embedding_NH.to(self.residual_NC.dtype)
+        """Return the embeddings in the type of products. Shape: (N, H)."""
+        return self.embedding_NH.to(self.wide_type)
 
-    def gradient_sum(self) -> Tensor:
-        """Return the sum of all gradients. Shape: (C, H+1), bias gradient in the last column."""
-        width = self.embedding_NH.shape[1] + 1
-        total = self.residual_NC.new_zeros(self.num_classes, width)
-        for tile in self.tiles():
-            total[:, :-1] += tile.residual_NC.T @ tile.wide_embedding()
+    def gradient_sum(self, onto: Tensor | None = None) -> Tensor:
+        """Return the sum of all gradients. Shape: (C, H+1), bias gradient in the last column.
+
+        Args:
+            onto: the sum over the rows before these: shards one after the other add their tiles
+                in the order of the whole, and so give its bits.
+        """
+        shape = (self.num_classes, self.embedding_NH.shape[1] + 1)
+        total = self.residual_NC.new_zeros(shape, dtype=self.wide_type)
+        total = total if onto is None else total.copy_(onto)
+        for tile in self.wide_tiles():
+            total[:, :-1] += tile.residual_NC.T @ tile.embedding_NH
             total[:, -1] += tile.residual_NC.sum(0)
         return total
 
@@ -119,6 +136,7 @@ class GradientFactors:
             label_N=self.label_N,
             residual_NC=self.residual_NC,
             embedding_NH=self.embedding_NH[:, :0],
+            tile_rows=self.tile_rows,
         )
 
     def take(self, rows: Tensor | slice) -> GradientFactors:
@@ -128,12 +146,27 @@ class GradientFactors:
             label_N=self.label_N[rows],
             residual_NC=self.residual_NC[rows],
             embedding_NH=self.embedding_NH[rows],
+            tile_rows=self.tile_rows,
         )
 
     def tiles(self) -> Iterator[GradientFactors]:
-        """Yield the rows in fixed tiles, in order."""
-        for start in range(0, self.num_examples, TILE_ROWS):
-            yield self.take(slice(start, start + TILE_ROWS))
+        """Yield the rows in fixed tiles, in order: views."""
+        for start in range(0, self.num_examples, self.tile_rows):
+            yield self.take(slice(start, start + self.tile_rows))
+
+    def wide_tiles(self) -> Iterator[GradientFactors]:
+        """Yield the tiles in the type of products, one copy at a time where rows have another."""
+        return (tile.wide() for tile in self.tiles())
+
+    def wide(self) -> GradientFactors:
+        """Return the rows in the type of products; the rows themselves where they have it."""
+        return GradientFactors(
+            ids_N=self.ids_N,
+            label_N=self.label_N,
+            residual_NC=self.residual_NC.to(self.wide_type),
+            embedding_NH=self.embedding_NH.to(self.wide_type),
+            tile_rows=self.tile_rows,
+        )
 
     @staticmethod
     def concat(parts: Sequence[GradientFactors]) -> GradientFactors:
@@ -145,6 +178,7 @@ class GradientFactors:
             label_N=torch.cat([p.label_N for p in parts]),
             residual_NC=torch.cat([p.residual_NC for p in parts]),
             embedding_NH=torch.cat([p.embedding_NH for p in parts]),
+            tile_rows=parts[0].tile_rows,
         )
 
 

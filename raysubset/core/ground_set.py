@@ -1,22 +1,25 @@
 """The ground set: what greedy asks, in one verb, and why shards answer as the whole would.
 
-Top-k under class rooms is a monoid: the top of a union is the merge of the tops (ties to the
-lower id), because a row that is not among the best k of its shard, or not among the best
-room[c] of its class there, cannot be among them in the whole. So greedy over shards is greedy
-over the whole. Shape letters: N examples, C classes, H embedding width, K picked.
+Top-k under class rooms is a monoid (see `tops`), so greedy over shards is greedy over the whole.
+Shape letters: N examples, C classes, H embedding width, K picked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import accumulate
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from raysubset.core.factors import GradientFactors
 from raysubset.core.scores import Score
+from raysubset.core.tops import Running, Top, merge
+
+T = TypeVar("T")
+_PIECE = 65_536
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +80,10 @@ class GroundSet(Protocol):
         """Return the k best open rows under class rooms; fewer only where fewer are open."""
         ...
 
+    def top(self, score: Score, k: int, taken: Taken) -> Top:
+        """Return what `best` would, without the rows' factors: nothing is copied or moved."""
+        ...
+
     def gradient_sum(self) -> Tensor:
         """Return the sum of all gradients. Shape: (C, H+1)."""
         ...
@@ -86,15 +93,28 @@ class GroundSet(Protocol):
         ...
 
 
+class Shard(GroundSet, Protocol):
+    """A ground set that is part of a larger one."""
+
+    def take(self, row_K: Tensor) -> GradientFactors:
+        """Return the factors of some rows, in their order."""
+        ...
+
+    def add_gradients(self, total: Tensor) -> Tensor:
+        """Return the total with the gradients of these rows added, tile by tile in their order."""
+        ...
+
+
 class LocalGroundSet:
     """A ground set in this process; its rows stand in the order of their ids."""
 
     def __init__(self, factors: GradientFactors) -> None:
         """Hold the factors, sorted by id (a copy only where they are not)."""
-        ids_N = factors.ids_N
-        if bool((ids_N[1:] < ids_N[:-1]).any()):
-            factors = factors.take(torch.sort(ids_N).indices)
+        if not _ascends(factors.ids_N):
+            factors = factors.take(torch.sort(factors.ids_N).indices)
         self.factors = factors
+        # Views; kept, because a tile's norms are taken once.
+        self._tiles = tuple(factors.tiles())
 
     @property
     def num_examples(self) -> int:
@@ -111,47 +131,96 @@ class LocalGroundSet:
         """Return the k best open rows under class rooms; see `GroundSet`."""
         if not self.num_examples:
             return Candidates(gain_K=self.factors.norm_N, factors=self.factors)
-        gain_N = score(self.factors).masked_fill(~self.open_N(taken), -torch.inf)
+        gain_K, row_K = self._best_rows(score, k, taken)
+        return Candidates(gain_K=gain_K, factors=self.factors.take(row_K))
+
+    def top(self, score: Score, k: int, taken: Taken) -> Top:
+        """Return the best without their factors; see `GroundSet`."""
+        ids_N, label_N = self.factors.ids_N, self.factors.label_N
+        if not self.num_examples:
+            return Top(gain_K=self.factors.norm_N, ids_K=ids_N, label_K=label_N, row_K=ids_N)
+        gain_K, row_K = self._best_rows(score, k, taken)
+        return Top(gain_K=gain_K, ids_K=ids_N[row_K], label_K=label_N[row_K], row_K=row_K)
+
+    def take(self, row_K: Tensor) -> GradientFactors:
+        """Return the factors of some rows, in their order."""
+        return self.factors.take(row_K)
+
+    def _best_rows(self, score: Score, k: int, taken: Taken) -> tuple[Tensor, Tensor]:
         if k == 1:
+            gain_N = score(self.factors).masked_fill(~self.open_N(taken), -torch.inf)
             # torch documents that argmax returns the first maximum: here, the lowest id.
-            rows = gain_N.argmax(dim=0, keepdim=True)
-        else:
-            rows = _top(gain_N, self.factors.label_N, k, taken.room_C)
-        rows = rows[gain_N[rows] > -torch.inf]
-        return Candidates(gain_K=gain_N[rows], factors=self.factors.take(rows))
+            row_K = gain_N.argmax(dim=0, keepdim=True)
+            row_K = row_K[gain_N[row_K] > -torch.inf]
+            return gain_N[row_K], row_K
+        closed_K = torch.sort(self._rows_of(taken.ids_K)).values
+        running, start = Running(k, taken.room_C), 0
+        for tile in self._tiles:
+            open_B = _with_room(tile.label_N, taken.room_C)
+            bounds = torch.tensor([start, start + len(open_B)], device=closed_K.device)
+            first, last = torch.searchsorted(closed_K, bounds).tolist()
+            open_B[closed_K[first:last] - start] = False
+            running.see(score(tile).masked_fill(~open_B, -torch.inf), tile.label_N, start)
+            start += len(open_B)
+        return running.best()
 
     def open_N(self, taken: Taken) -> Tensor:
         """Return which rows may still be taken. Shape: bool (N,)."""
-        factors = self.factors
-        open_N = torch.ones(factors.num_examples, dtype=torch.bool, device=factors.ids_N.device)
-        if taken.room_C is not None:
-            open_N = (taken.room_C > 0).to(factors.label_N.device)[factors.label_N]
-        if len(taken.ids_K):
-            ids_K = taken.ids_K.to(factors.ids_N.device)
-            row_K = torch.searchsorted(factors.ids_N, ids_K).clamp_(max=factors.num_examples - 1)
-            open_N[row_K[factors.ids_N[row_K] == ids_K]] = False
+        open_N = _with_room(self.factors.label_N, taken.room_C)
+        open_N[self._rows_of(taken.ids_K)] = False
         return open_N
+
+    def _rows_of(self, ids_K: Tensor) -> Tensor:
+        """Return where those of these ids stand that are here."""
+        ids_N = self.factors.ids_N
+        ids_K = ids_K.to(ids_N.device)
+        row_K = torch.searchsorted(ids_N, ids_K).clamp_(max=self.num_examples - 1)
+        return row_K[ids_N[row_K] == ids_K]
 
     def gradient_sum(self) -> Tensor:
         """Return the sum of all gradients. Shape: (C, H+1)."""
         return self.factors.gradient_sum()
+
+    def add_gradients(self, total: Tensor) -> Tensor:
+        """Return the total with the gradients of these rows added; see `Shard`."""
+        return self.factors.gradient_sum(onto=total)
 
     def whole(self) -> LocalGroundSet:
         """Return itself: all rows are here."""
         return self
 
 
-class ShardedGroundSet:
-    """A ground set in shards, each a ground set of its own rows; answers as the whole would."""
+class Each(Protocol):
+    """Asks every shard and returns the answers in order."""
 
-    def __init__(self, shards: Sequence[GroundSet]) -> None:
-        """Hold the shards; the order given is the order in which sums run."""
-        self.shards = tuple(shards)
+    def __call__(self, ask: Callable[[Shard], T], shards: Sequence[Shard], /) -> list[T]:
+        """Return one answer a shard; for shards elsewhere, asked all at once."""
+        ...
+
+
+def one_by_one(ask: Callable[[Shard], T], shards: Sequence[Shard]) -> list[T]:
+    """Return the answers of shards in this process."""
+    return [ask(shard) for shard in shards]
+
+
+class ShardedGroundSet:
+    """A ground set in shards, each a ground set of its own rows; answers as the whole would.
+
+    The same ids always; the same bits where the shards are whole runs of the whole's tiles (see
+    `GradientFactors`). Down goes a score, a matrix of C x (H+1); up come the tops, and the rows
+    of those that are the whole's best.
+    """
+
+    def __init__(self, shards: Sequence[Shard], each: Each = one_by_one) -> None:
+        """Hold the shards, whose ids are disjoint, in the order in which sums run."""
+        self.shards, self._each = tuple(shards), each
+        sizes = [shard.num_examples for shard in self.shards]
+        self._starts = [0, *accumulate(sizes)]
 
     @property
     def num_examples(self) -> int:
         """N."""
-        return sum(shard.num_examples for shard in self.shards)
+        return self._starts[-1]
 
     @property
     def class_count_C(self) -> list[int]:
@@ -160,14 +229,44 @@ class ShardedGroundSet:
         return [sum(count) for count in counts]
 
     def best(self, score: Score, k: int, taken: Taken) -> Candidates:
-        """Return the merge of the shards' best."""
-        return merge([shard.best(score, k, taken) for shard in self.shards], k, taken)
+        """Return the best of the shards' best."""
+        top = self.top(score, k, taken)
+        return Candidates(gain_K=top.gain_K, factors=self.take(top.row_K))
+
+    def top(self, score: Score, k: int, taken: Taken) -> Top:
+        """Return the merge of the shards' tops."""
+        tops = self._each(lambda shard: shard.top(score, k, taken), self.shards)
+        moved = [top.moved(start) for top, start in zip(tops, self._starts, strict=False)]
+        return merge(moved, k, taken.room_C)
+
+    def take(self, row_K: Tensor) -> GradientFactors:
+        """Return the factors of some rows, in their order, each from its shard."""
+        bounds = torch.tensor(self._starts[1:], device=row_K.device)
+        shard_K = torch.searchsorted(bounds, row_K, right=True)
+        order_K = torch.sort(shard_K, stable=True).indices
+        count = torch.bincount(shard_K, minlength=len(self.shards)).tolist()
+        pieces = row_K[order_K].split(count)
+        asked = {
+            id(shard): piece - start
+            for shard, piece, start in zip(self.shards, pieces, self._starts, strict=False)
+        }
+        parts = self._each(lambda shard: shard.take(asked[id(shard)]), self.shards)
+        back_K = torch.empty_like(order_K)
+        back_K[order_K] = torch.arange(len(order_K), device=order_K.device)
+        return GradientFactors.concat(parts).take(back_K)
 
     def gradient_sum(self) -> Tensor:
         """Return the sum over shards, in their order. Shape: (C, H+1)."""
-        total = self.shards[0].gradient_sum()
-        for shard in self.shards[1:]:
-            total = total + shard.gradient_sum()
+        first, *others = self.shards
+        total = first.gradient_sum()
+        for shard in others:
+            total = shard.add_gradients(total)
+        return total
+
+    def add_gradients(self, total: Tensor) -> Tensor:
+        """Return the total with the gradients of these rows added; see `Shard`."""
+        for shard in self.shards:
+            total = shard.add_gradients(total)
         return total
 
     def whole(self) -> LocalGroundSet:
@@ -199,6 +298,10 @@ class BiasGroundSet:
         best = self.inner.best(score, k, taken)
         return Candidates(gain_K=best.gain_K, factors=best.factors.bias_only())
 
+    def top(self, score: Score, k: int, taken: Taken) -> Top:
+        """Return the inner top."""
+        return self.inner.top(score, k, taken)
+
     def gradient_sum(self) -> Tensor:
         """Return the sum of all bias gradients. Shape: (C, 1)."""
         return self.inner.gradient_sum()[:, -1:]
@@ -208,26 +311,14 @@ class BiasGroundSet:
         return LocalGroundSet(self.inner.whole().factors.bias_only())
 
 
-def merge(parts: Sequence[Candidates], k: int, taken: Taken) -> Candidates:
-    """Return the best k of several shards' best, under the same class rooms."""
-    factors = GradientFactors.concat([part.factors for part in parts])
-    gain_K = torch.cat([part.gain_K for part in parts])
-    by_id = torch.sort(factors.ids_N).indices
-    factors, gain_K = factors.take(by_id), gain_K[by_id]
-    rows = _top(gain_K, factors.label_N, k, taken.room_C)
-    return Candidates(gain_K=gain_K[rows], factors=factors.take(rows))
+def _ascends(ids_N: Tensor) -> bool:
+    """Return whether ids ascend, a piece at a time: a mask of all of them is a byte a row."""
+    pieces = (ids_N[at : at + _PIECE + 1] for at in range(0, len(ids_N), _PIECE))
+    return not any(bool((piece[1:] < piece[:-1]).any()) for piece in pieces)
 
 
-def _top(gain_N: Tensor, label_N: Tensor, k: int, room_C: Tensor | None) -> Tensor:
-    """Return the rows of the k largest gains, at most room[c] of class c; ties: first row first."""
-    order_N = torch.sort(gain_N, descending=True, stable=True).indices
+def _with_room(label_N: Tensor, room_C: Tensor | None) -> Tensor:
+    """Return which rows are of classes that have room left. Shape: bool (N,)."""
     if room_C is None:
-        return order_N[:k]
-    label_N = label_N[order_N]
-    by_class = torch.sort(label_N, stable=True).indices
-    count_C = torch.bincount(label_N, minlength=len(room_C))
-    start_C = count_C.cumsum(0) - count_C
-    place_N = torch.empty_like(by_class)
-    place_N[by_class] = torch.arange(len(by_class), device=by_class.device)
-    place_N -= start_C[label_N]
-    return order_N[place_N < room_C.to(label_N.device)[label_N]][:k]
+        return torch.ones(len(label_N), dtype=torch.bool, device=label_N.device)
+    return (room_C > 0).to(label_N.device)[label_N]

@@ -61,7 +61,7 @@ class ErrorNorm:
 
     def __call__(self, factors: GradientFactors) -> Tensor:
         """Return the norm of every residual. Shape: (N,)."""
-        return factors.residual_NC.square().sum(1).sqrt()
+        return factors.bias_only().wide().residual_NC.square().sum(1).sqrt()
 
 
 @dataclass(frozen=True)
@@ -77,13 +77,14 @@ class RandomKey:
 
 def _alignment(factors: GradientFactors, direction: Tensor) -> Tensor:
     _refuse_other_head(factors, direction)
-    direction = direction.to(factors.residual_NC)
+    direction = direction.to(factors.residual_NC.device, factors.wide_type)
     if direction.shape[1] == 1:
-        return factors.residual_NC @ direction[:, 0]
-    parts = [
-        (t.residual_NC * (t.wide_embedding() @ direction[:, :-1].T + direction[:, -1])).sum(1)
-        for t in factors.tiles()
-    ]
+        parts = [tile.residual_NC @ direction[:, 0] for tile in factors.bias_only().wide_tiles()]
+    else:
+        parts = [
+            (t.residual_NC * (t.embedding_NH @ direction[:, :-1].T + direction[:, -1])).sum(1)
+            for t in factors.wide_tiles()
+        ]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 

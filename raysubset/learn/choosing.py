@@ -22,6 +22,7 @@ from raysubset.core.ground_set import Candidates, GroundSet, LocalGroundSet, Tak
 from raysubset.core.keys import derive_key
 from raysubset.core.lookahead import Lookahead
 from raysubset.core.scores import RandomKey, Score
+from raysubset.core.tops import Top
 from raysubset.errors import ConfigError
 from raysubset.learn.data import Dataset
 from raysubset.learn.numerics import full_fp32
@@ -213,7 +214,7 @@ def _keep_everything(evidence: Evidence) -> Verdict:
 class _Watched:
     """A ground set that tells how far greedy is, each time that it is asked."""
 
-    def __init__(self, inner: LocalGroundSet, budget: int, progress: Progress) -> None:
+    def __init__(self, inner: GroundSet, budget: int, progress: Progress) -> None:
         self.inner, self.budget, self.progress = inner, budget, progress
 
     @property
@@ -228,11 +229,23 @@ class _Watched:
         self.progress("selecting", len(taken.ids_K), self.budget)
         return self.inner.best(score, k, taken)
 
+    def top(self, score: Score, k: int, taken: Taken) -> Top:
+        return self.inner.top(score, k, taken)
+
     def gradient_sum(self) -> Tensor:
         return self.inner.gradient_sum()
 
     def whole(self) -> LocalGroundSet:
-        return self.inner
+        return self.inner.whole()
+
+
+def choose_from(
+    choice: Choice, ground_set: GroundSet, validation: Sequence[RangeOutput], progress: Progress
+) -> Selection:
+    """Return the selection from a ground set, wherever it lies, and validation's outputs."""
+    with full_fp32():
+        watched = _Watched(ground_set, choice.budget, progress)
+        return _timed(choice, watched, _lookahead(validation, "cpu"))
 
 
 def choose(
@@ -244,7 +257,7 @@ def choose(
     """Return the selection from the ranges' outputs, in their order, on one device."""
     split = choice.num_validation
     with full_fp32():
-        factors = GradientFactors.concat([_factors(out, device) for out in outputs[split:]])
+        factors = GradientFactors.concat([factors_of(out, device) for out in outputs[split:]])
         local = LocalGroundSet(factors)
         ground_set = local if progress is None else _Watched(local, choice.budget, progress)
         return _timed(choice, ground_set, _lookahead(outputs[:split], device))
@@ -257,7 +270,8 @@ def _timed(choice: Choice, ground_set: GroundSet, lookahead: Lookahead) -> Selec
     return replace(chosen, facts=facts)
 
 
-def _factors(out: RangeOutput, device: torch.device | str) -> GradientFactors:
+def factors_of(out: RangeOutput, device: torch.device | str = "cpu") -> GradientFactors:
+    """Return the gradient factors of a range."""
     label = tensor_of(out.labels).to(device)
     return GradientFactors(
         ids_N=tensor_of(out.ids).to(device),

@@ -24,10 +24,16 @@ from raysubset.learn.rows import tensor_of
 from raysubset.learn.settings import ModelSettings, TrainingSettings
 from raysubset.learn.sources import Sources
 from raysubset.learn.sources.arrays import Arrays, matrix_of, read_arrays, vector_of
-from raysubset.learn.sources.embeddings import RawEmbeddings, read_embeddings
+from raysubset.learn.sources.embeddings import (
+    RawEmbeddings,
+    read_embeddings,
+    stream_embeddings,
+)
 from raysubset.learn.sources.labels import Classes, find_classes
 from raysubset.learn.sources.rows import OnBadRow
+from raysubset.learn.sources.streams import Stream
 from raysubset.learn.sources.vocabulary import classes_of_head
+from raysubset.learn.spool import Spool, filled
 
 WEIGHT, BIAS, CLASSES = "weight", "bias", "classes"
 FIT = "fit"
@@ -103,6 +109,7 @@ def read_parts(
     share: str | float | None,
     on_bad_row: OnBadRow,
     seed: int,
+    spool: Spool | None = None,
 ) -> Parts:
     """Return pool and validation of embedding files; the test part is empty: nothing is reported.
 
@@ -112,47 +119,58 @@ def read_parts(
         share: of the rows that become validation, by class and seed, where it has no file.
         on_bad_row: refuse rows with NaN, infinity or no label, or skip and count them.
         seed: which rows a share draws.
+        spool: where the pool's rows go that are beyond its memory; None to hold any number.
 
     Raises:
         DataError, ModelError: what does not fit, by name and with the remedy.
     """
-    raw = read_embeddings(files.embeddings, files.labels, files.label_column, "")
+    stream = None if spool is None else _beyond(files, spool.memory_bytes)
+    raw = read_embeddings(files.embeddings, files.labels, files.label_column, "", stream)
     classes = (
         find_classes(raw.label)
         if head is None
         else classes_of_head(raw.label, len(head.weight_CH), head.names)
     )
     pool = raw.dataset(classes, on_bad_row)
-    _check_width(pool, head)
+    width = raw.matrix.shape[1]
+    _check_width(width, head)
     validation = None
     if files.validation_embeddings is not None:
-        validation = _validation(files, files.validation_embeddings, classes, pool, on_bad_row)
+        validation = _validation(files, files.validation_embeddings, classes, width, on_bad_row)
+        validation = replace(validation, name=pool.name)
     empty = pool.at(np.zeros(0, dtype=np.int64))
     sources = Sources(train=pool, validation=validation, test=empty)
     parts = split_parts(sources, validation=share, tuning=None, test=None, seed=seed)
     if parts.pool.num_examples < 2:
         raise DataError(f"--embeddings={files.embeddings} leaves a pool of one row; give more.")
-    return parts
+    if spool is None or stream is None:
+        return parts
+    return filled(parts, raw, spool, validation_too=validation is None)
+
+
+def _beyond(files: EmbeddingFiles, memory_bytes: int) -> Stream | None:
+    """Return the pool's embeddings unread where they are larger than the memory for them."""
+    stream = stream_embeddings(files.embeddings, files.label_column)
+    return stream if stream is not None and stream.num_bytes > memory_bytes else None
 
 
 def _validation(
-    files: EmbeddingFiles, text: str, classes: Classes, pool: Dataset, on_bad_row: OnBadRow
+    files: EmbeddingFiles, text: str, classes: Classes, width: int, on_bad_row: OnBadRow
 ) -> Dataset:
     raw: RawEmbeddings = read_embeddings(
         text, files.validation_labels, files.label_column, "validation-"
     )
-    validation = replace(raw.dataset(classes, on_bad_row), name=pool.name)
-    widths = pool.content.shape[1], validation.content.shape[1]
-    if widths[0] != widths[1]:
+    validation = raw.dataset(classes, on_bad_row)
+    own = validation.content.shape[1]
+    if own != width:
         raise DataError(
-            f"--validation-embeddings={text} is {widths[1]} wide, and the pool's are {widths[0]} "
+            f"--validation-embeddings={text} is {own} wide, and the pool's are {width} "
             "wide; both must come from the same layer of one model."
         )
     return validation
 
 
-def _check_width(pool: Dataset, head: LinearHead | None) -> None:
-    width = pool.content.shape[1]
+def _check_width(width: int, head: LinearHead | None) -> None:
     if head is None or head.weight_CH.shape[1] == width:
         return
     turned = head.weight_CH.shape[0] == width

@@ -8,6 +8,7 @@ import torch
 
 from raysubset.learn.choosing import Choice, Progress
 from raysubset.learn.local import LocalPool
+from raysubset.learn.mapped_pool import MappedPool, Shards, one_shard
 from raysubset.learn.numerics import settled
 from raysubset.learn.problem import torch_threads
 from raysubset.learn.scoring import RowRange, Scorer
@@ -17,8 +18,16 @@ from raysubset.selecting.ready import Ready
 from raysubset.strategies.selection import Selection
 
 
-def select_here(ready: Ready, progress: Progress | None = None) -> Selection:
-    """Return the ids, gains and weights; the same as by any number of actors."""
+def select_here(
+    ready: Ready, progress: Progress | None = None, shards: Shards = one_shard
+) -> Selection:
+    """Return the ids, gains and weights; the same as by any number of actors.
+
+    Args:
+        ready: what is asked.
+        progress: told of how far it is.
+        shards: who answers for factors that lie on the disk.
+    """
     if not reads_weights(ready):
         return ready.chooser.select(ready.phase, _never)
     device = torch.device(local_device(ready.experiment.resources.device))
@@ -26,7 +35,18 @@ def select_here(ready: Ready, progress: Progress | None = None) -> Selection:
     with torch_threads(threads), settled(ready.problem.training):
         scorer = Scorer(ready.problem, device)
         weights = Weights(round=ready.phase.round - 1, tensors=ready.state)
-        pool = LocalPool(ready.chooser, scorer, progress or _nobody)
+        told = progress or _nobody
+        if not ready.on_disk:
+            return LocalPool(ready.chooser, scorer, told).select(ready.phase, weights)
+        assert ready.spool is not None, "what lies on the disk has a folder"
+        pool = MappedPool(
+            chooser=ready.chooser,
+            scorer=scorer,
+            spool=ready.spool,
+            rows=ready.rows,
+            shards=shards,
+            progress=told,
+        )
         return pool.select(ready.phase, weights)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from raysubset.answers import require_run
-from raysubset.core.budget import budget_of
+from raysubset.core.budget import budget_of, floor_of
 from raysubset.core.filters import Verdict
 from raysubset.errors import ConfigError, DataError
 from raysubset.experiment import Experiment
@@ -23,8 +23,11 @@ from raysubset.learn.embedded import (
     read_parts,
 )
 from raysubset.learn.head_fit import fit_head
+from raysubset.learn.mapped import Stored
+from raysubset.learn.mapped_pool import refuse_one_by_one
 from raysubset.learn.models import resolved_name
 from raysubset.learn.problem import Problem, make_problem
+from raysubset.learn.spool import Spool, is_spooled, pool_rows
 from raysubset.learn.states import fitted, read_state
 from raysubset.named import filters_of
 from raysubset.preparation import chooser_of, notes_of
@@ -50,6 +53,9 @@ class Ready:
         identity: name, parts, pool, model and classes, for heading and record.
         inputs: what it reads, each with its SHA-256.
         notes: what a person should be told before it starts.
+        spool: the folder of what is beyond `resources.selection_memory_mb`; None where nothing is.
+        rows: where the pool's embeddings lie, if in that folder.
+        on_disk: whether the gradient factors go there.
     """
 
     experiment: Experiment
@@ -62,6 +68,9 @@ class Ready:
     identity: dict[str, Any]
     inputs: tuple[dict[str, Any], ...]
     notes: tuple[str, ...]
+    spool: Spool | None = None
+    rows: Stored | None = None
+    on_disk: bool = False
 
 
 def from_checkpoint(experiment: Experiment, checkpoint: str | None) -> Ready:
@@ -130,7 +139,8 @@ def from_embeddings(experiment: Experiment, files: EmbeddingFiles) -> Ready:
         )
     data, seed = experiment.data, experiment.seed
     share, on_bad = data.validation, data.on_bad_row
-    parts = read_parts(files, head, share=share, on_bad_row=on_bad, seed=seed)
+    spool = Spool(experiment.resources.selection_memory_mb * 1_000_000)
+    parts = read_parts(files, head, share=share, on_bad_row=on_bad, seed=seed, spool=spool)
     head = fit_head(parts, seed=seed) if fit else head
     batch, threads = experiment.selection.batch_size, experiment.resources.threads_per_rank
     problem = embedded_problem(
@@ -148,7 +158,31 @@ def from_embeddings(experiment: Experiment, files: EmbeddingFiles) -> Ready:
         notes=() if head is None else head.notes,
         sections=("selection", "resources", "seed"),
     )
-    return _ready(experiment, found)
+    return _on_disk(_ready(experiment, found), spool)
+
+
+def _on_disk(ready: Ready, spool: Spool) -> Ready:
+    """Return the selection with a folder for its factors, where they are beyond the memory.
+
+    Raises:
+        ConfigError: picks that would read the whole disk for each.
+    """
+    pool, chooser, phase = ready.problem.parts.pool, ready.chooser, ready.phase
+    shape = pool.num_examples, pool.content.shape[1]
+    rows = pool_rows(spool, *shape) if is_spooled(spool) else None
+    size, strategy = len(chooser.id_N), chooser.strategies[phase.strategy]
+    if chooser.candidates > 1:
+        size = min(size, floor_of(chooser.candidates, phase.budget))
+    factor_bytes = 4 * size * (pool.num_classes + shape[1])
+    memory_bytes = spool.memory_bytes
+    if factor_bytes <= memory_bytes or "factors" not in strategy.needs or phase.budget == size:
+        return replace(ready, spool=rows and spool, rows=rows)
+    refuse_one_by_one(strategy, factor_bytes, memory_bytes)
+    note = (
+        f"gradient factors of {factor_bytes / 1e6:,.0f} MB, above selection_memory_mb "
+        f"{memory_bytes // 1_000_000:,}: they lie in a temporary folder"
+    )
+    return replace(ready, spool=spool, rows=rows, on_disk=True, notes=(*ready.notes, note))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -83,8 +83,9 @@ Regularizer = FacilityLocation | Diversity | RandomFill
 
 def squared_distances(tile: GradientFactors, factors: GradientFactors) -> Tensor:
     """Return |g_i - g_j|^2 of a tile's rows to all rows. Shape: (T, N)."""
-    embedding_TN = tile.wide_embedding() @ factors.wide_embedding().T + 1
-    inner_TN = (tile.residual_NC @ factors.residual_NC.T) * embedding_TN
+    few, all_of_them = tile.wide(), factors.wide()
+    embedding_TN = few.embedding_NH @ all_of_them.embedding_NH.T + 1
+    inner_TN = (few.residual_NC @ all_of_them.residual_NC.T) * embedding_TN
     square_TN = tile.norm_N.square()[:, None] + factors.norm_N.square() - 2 * inner_TN
     return square_TN.clamp_(min=0)
 

@@ -17,7 +17,7 @@ EXACT = {"rtol": 1e-10, "atol": 1e-12}
 
 def expand(factors: GradientFactors) -> torch.Tensor:
     ones = torch.ones(factors.num_examples, 1, dtype=factors.residual_NC.dtype)
-    rows = torch.cat([factors.wide_embedding(), ones], dim=1)
+    rows = torch.cat([factors.wide().embedding_NH, ones], dim=1)
     return torch.einsum("nc,nh->nch", factors.residual_NC, rows)
 
 

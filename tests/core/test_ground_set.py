@@ -14,9 +14,9 @@ from raysubset.core.ground_set import (
     LocalGroundSet,
     ShardedGroundSet,
     Taken,
-    merge,
 )
 from raysubset.core.scores import Alignment
+from raysubset.core.tops import Top, merge
 from tests.core.problems import factors_of, lookahead_of, problem, problems, sharded, whole
 
 CLASSES = 3
@@ -103,14 +103,17 @@ def test_any_number_of_shards_gives_the_best_of_the_whole(q):
 
 @given(q=questions(), data=st.data())
 def test_merge_is_commutative_and_associative(q, data):
-    parts = [ground_set(rows).best(q.score, q.k, q.taken) for rows in q.shards]
-    expected = ids_of(merge(parts, q.k, q.taken))
+    def merged(tops: list[Top]) -> Top:
+        return merge(tops, q.k, q.taken.room_C)
+
+    parts = [ground_set(rows).top(q.score, q.k, q.taken) for rows in q.shards]
+    expected = merged(parts).ids_K.tolist()
+    assert expected == q.answer()
     shuffled = data.draw(st.permutations(parts))
-    assert ids_of(merge(shuffled, q.k, q.taken)) == expected
+    assert merged(shuffled).ids_K.tolist() == expected
     cut = data.draw(st.integers(1, len(parts)))
     halves = [half for half in (parts[:cut], parts[cut:]) if half]
-    merged = [merge(half, q.k, q.taken) for half in halves]
-    assert ids_of(merge(merged, q.k, q.taken)) == expected
+    assert merged([merged(half) for half in halves]).ids_K.tolist() == expected
 
 
 @given(q=questions())

@@ -8,6 +8,7 @@ import torch
 
 from raysubset.core.ground_set import Candidates, GroundSet, LocalGroundSet, Taken
 from raysubset.core.scores import RandomKey, Score
+from raysubset.core.tops import Top
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,9 @@ class SpyGroundSet:
         best = self.inner.best(score, k, taken)
         self.asked.append(Asked(score, k, taken, best))
         return best
+
+    def top(self, score: Score, k: int, taken: Taken) -> Top:
+        return self.inner.top(score, k, taken)
 
     def gradient_sum(self) -> torch.Tensor:
         self.sums += 1

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from raysubset.errors import DataError
 from raysubset.learn.sources.files import TABLE_SUFFIXES, existing_path, not_empty, tables_in
 from raysubset.learn.sources.rows import shown
-from raysubset.learn.sources.tables import read_tables
+from raysubset.learn.sources.tables import read_tables, schema_of
 
 ARRAY_SUFFIXES = (".npz", ".npy", ".safetensors")
 _DAMAGED = (
@@ -77,7 +77,7 @@ def read_arrays(text: str, option: str, only: Sequence[str] | None = None) -> Ar
         text: .npz, .npy (its array is `embeddings`), .safetensors, Parquet or CSV, or a folder of
             Parquet files, which are read in the order of their names.
         option: what an error calls it with.
-        only: the names to read of npz and safetensors, where they are there; None for all.
+        only: the names to read, where they are there; None for all.
 
     Raises:
         DataError: nothing there, damaged, of another format, or with objects inside.
@@ -85,7 +85,9 @@ def read_arrays(text: str, option: str, only: Sequence[str] | None = None) -> Ar
     path = existing_path(text, option)
     suffix = path.suffix.lower()
     if path.is_dir() or suffix in TABLE_SUFFIXES:
-        table, _ = read_tables(not_empty(tables_in(path, TABLE_SUFFIXES)))
+        files = not_empty(tables_in(path, TABLE_SUFFIXES))
+        there = None if only is None else [n for n in schema_of(files[0]).names if n in only]
+        table, _ = read_tables(files, there)
         columns = {n: table.column(n).combine_chunks() for n in table.schema.names}
         return Arrays(where=text, values=columns, table=True)
     if suffix not in ARRAY_SUFFIXES:
@@ -101,7 +103,7 @@ def _numpy(path: Path, only: Sequence[str] | None) -> dict[str, Any]:
         # Pickles could run code, so an array of objects is refused. npy is mapped, not copied.
         loaded = np.load(path, allow_pickle=False, mmap_mode="r")
         if isinstance(loaded, np.ndarray):
-            return {"embeddings": loaded}
+            return {"embeddings": loaded} if only is None else {}
         with loaded:
             return {name: loaded[name] for name in loaded.files if only is None or name in only}
     except _DAMAGED as error:

@@ -30,6 +30,7 @@ from raysubset.learn.sources.labels import (
     refuse_missing,
 )
 from raysubset.learn.sources.rows import OnBadRow, shown
+from raysubset.learn.sources.streams import Stream, stream_of
 
 LABELS, IDS, KEYS = ("labels", "label"), ("ids", "id"), ("keys", "key")
 EMBEDDINGS = ("embeddings", "embedding")
@@ -43,7 +44,8 @@ class RawEmbeddings:
     Attributes:
         name: of the data, for a person.
         where: the file, with its option.
-        matrix: numbers of any kind. Shape: (N, H).
+        matrix: numbers of any kind; or a stream of them, of which rows are told and not held.
+            Shape: (N, H).
         label: int64 or text, missing ones as null.
         id_N: the person's own numbers, or None to number the rows from 0.
         keys: the person's own names, or None.
@@ -51,7 +53,7 @@ class RawEmbeddings:
 
     name: str
     where: str
-    matrix: NDArray[np.generic]
+    matrix: NDArray[np.generic] | Stream
     label: LabelColumn
     id_N: NDArray[np.int64] | None
     keys: tuple[str, ...] | None
@@ -59,15 +61,15 @@ class RawEmbeddings:
     def dataset(self, classes: Classes, on_bad: OnBadRow) -> Dataset:
         """Return the rows as float32 in the order of their ids, without bad ones where skipped.
 
+        Of a stream the content is a stand-in of one column: `fill` puts the rows in its place.
+
         Raises:
             DataError: rows with NaN, infinity or no label; names the first.
         """
         if on_bad == "refuse":
             refuse_missing(self.label)
         label_N = encode(self.label, classes)
-        with np.errstate(over="ignore"):  # float64 beyond float32 is told as infinity
-            content = np.ascontiguousarray(self.matrix, dtype=np.float32)
-        finite_N = _finite(content)
+        content, finite_N = self._content()
         id_N = np.arange(len(content)) if self.id_N is None else self.id_N
         bad = np.flatnonzero(~finite_N)
         if len(bad) and on_bad == "refuse":
@@ -91,9 +93,18 @@ class RawEmbeddings:
             notes=self._notes(len(content) - len(kept), len(bad)),
         )
 
+    def _content(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Return (content, which rows are finite)."""
+        if isinstance(self.matrix, Stream):
+            one = np.zeros((1, 1), dtype=np.float32)
+            return np.broadcast_to(one, (len(self.matrix), 1)), self.matrix.finite()
+        with np.errstate(over="ignore"):  # float64 beyond float32 is told as infinity
+            content = np.ascontiguousarray(self.matrix, dtype=np.float32)
+        return content, _finite(content)
+
     def _notes(self, skipped: int, not_finite: int) -> tuple[str, ...]:
         notes = []
-        if self.matrix.dtype != np.float32:
+        if str(self.matrix.dtype) != "float32":
             notes.append(f"{self.where}: converted from {self.matrix.dtype} to float32")
         if skipped:
             notes.append(
@@ -103,8 +114,18 @@ class RawEmbeddings:
         return tuple(notes)
 
 
+def stream_embeddings(text: str, label_column: str | None) -> Stream | None:
+    """Return the embeddings of a file unread, where its format can be read in tiles."""
+    names = LABELS if label_column is None else (label_column,)
+    return stream_of(text, EMBEDDINGS, (*names, *IDS, *KEYS))
+
+
 def read_embeddings(
-    text: str, labels: str | None, label_column: str | None, prefix: str
+    text: str,
+    labels: str | None,
+    label_column: str | None,
+    prefix: str,
+    stream: Stream | None = None,
 ) -> RawEmbeddings:
     """Return embeddings with labels, and ids or keys where the file has them.
 
@@ -116,19 +137,21 @@ def read_embeddings(
         labels: the file with the labels, where they stand apart.
         label_column: the name of the labels; None for `labels` or `label`.
         prefix: of the options, "validation-" for that part.
+        stream: the embeddings, where they are not to be read at once.
 
     Raises:
         DataError: what is missing, damaged or of another shape; names it.
     """
     option, label_option = f"--{prefix}embeddings", f"--{prefix}labels"
-    arrays = read_arrays(text, option)
     where = f"{option}={text}"
     names = LABELS if label_column is None else (label_column,)
+    only = None if stream is None else (*names, *IDS, *KEYS)
+    arrays = read_arrays(text, option, only)
     beside = arrays if labels is None else read_arrays(labels, label_option)
     if labels is not None and list(beside.values) == ["embeddings"]:  # a plain .npy of labels
         beside = replace(beside, values={"labels": beside.values["embeddings"]})
     name, value = beside.named(f"labels ({label_option} FILE gives them apart)", *names)
-    matrix = _matrix(arrays, where, names)
+    matrix = stream or _matrix(arrays, where, names)
     column = plain(
         LabelColumn(
             values=column_of(value, f"{name!r} of {beside.where}"),
