@@ -13,16 +13,15 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from raysubset.core.budget import floor_of
 from raysubset.core.factors import GradientFactors, residual_of
 from raysubset.core.filters import Evidence, Filter, Verdict, keep_all
-from raysubset.core.ground_set import Candidates, GroundSet, LocalGroundSet, Taken
+from raysubset.core.ground_set import GroundSet, LocalGroundSet, Taken
 from raysubset.core.keys import derive_key
 from raysubset.core.lookahead import Lookahead
-from raysubset.core.scores import RandomKey, Score
-from raysubset.core.tops import Top
+from raysubset.core.scores import RandomKey
+from raysubset.core.watched import Watch, WatchedGroundSet
 from raysubset.errors import ConfigError
 from raysubset.learn.data import Dataset
 from raysubset.learn.numerics import full_fp32
@@ -211,40 +210,12 @@ def _keep_everything(evidence: Evidence) -> Verdict:
     return Verdict(keep_N=torch.ones(len(evidence.ids_N), dtype=torch.bool), reasons={})
 
 
-class _Watched:
-    """A ground set that tells how far greedy is, each time that it is asked."""
-
-    def __init__(self, inner: GroundSet, budget: int, progress: Progress) -> None:
-        self.inner, self.budget, self.progress = inner, budget, progress
-
-    @property
-    def num_examples(self) -> int:
-        return self.inner.num_examples
-
-    @property
-    def class_count_C(self) -> list[int]:
-        return self.inner.class_count_C
-
-    def best(self, score: Score, k: int, taken: Taken) -> Candidates:
-        self.progress("selecting", len(taken.ids_K), self.budget)
-        return self.inner.best(score, k, taken)
-
-    def top(self, score: Score, k: int, taken: Taken) -> Top:
-        return self.inner.top(score, k, taken)
-
-    def gradient_sum(self) -> Tensor:
-        return self.inner.gradient_sum()
-
-    def whole(self) -> LocalGroundSet:
-        return self.inner.whole()
-
-
 def choose_from(
     choice: Choice, ground_set: GroundSet, validation: Sequence[RangeOutput], progress: Progress
 ) -> Selection:
     """Return the selection from a ground set, wherever it lies, and validation's outputs."""
     with full_fp32():
-        watched = _Watched(ground_set, choice.budget, progress)
+        watched = WatchedGroundSet(ground_set, _told(progress, choice.budget))
         return _timed(choice, watched, _lookahead(validation, "cpu"))
 
 
@@ -259,8 +230,15 @@ def choose(
     with full_fp32():
         factors = GradientFactors.concat([factors_of(out, device) for out in outputs[split:]])
         local = LocalGroundSet(factors)
-        ground_set = local if progress is None else _Watched(local, choice.budget, progress)
-        return _timed(choice, ground_set, _lookahead(outputs[:split], device))
+        lookahead = _lookahead(outputs[:split], device)
+        if progress is None:
+            return _timed(choice, local, lookahead)
+        watched = WatchedGroundSet(local, _told(progress, choice.budget))
+        return _timed(choice, watched, lookahead)
+
+
+def _told(progress: Progress, budget: int) -> Watch:
+    return lambda taken: progress("selecting", taken, budget)
 
 
 def _timed(choice: Choice, ground_set: GroundSet, lookahead: Lookahead) -> Selection:

@@ -26,8 +26,11 @@ from raysubset.core.ground_set import (
 )
 from raysubset.core.keys import derive_key
 from raysubset.core.lookahead import Lookahead
+from raysubset.core.moving_lookahead import MovingLookahead
 from raysubset.core.quotas import Balance
 from raysubset.core.scores import Alignment, RandomKey
+from raysubset.core.screening import ScreenedGreedy, is_worth
+from raysubset.core.watched import in_one_place
 from raysubset.errors import ConfigError, DataError
 from raysubset.strategies.picks import Block, Blocks, Exact, Picks, Stochastic
 from raysubset.strategies.regularizers import Penalty, RandomFill, Regularizer
@@ -135,6 +138,7 @@ class _Greedy:
         self.taken = self.nothing
         self.logits_VC = self.lookahead.logits_VC.clone()
         self.picked: list[Candidates] = []
+        self.evaluations = 1.0
 
     def run(self, ground_set: GroundSet) -> Selection:
         """Take the whole budget, certify it and return it."""
@@ -142,13 +146,35 @@ class _Greedy:
             self.plan.regularizer.share if isinstance(self.plan.regularizer, RandomFill) else 0.0
         )
         random = floor_of(share, self.budget)
-        ask = self._ask()
-        for size in self.plan.picks.sizes(self.budget - random):
-            direction = self._direction()
-            self._take(ask(Alignment(direction, self.plan.normalize), size, self.taken))
+        if not self._take_screened(self.budget - random):
+            ask = self._ask()
+            for size in self.plan.picks.sizes(self.budget - random):
+                direction = self._direction()
+                self._take(ask(Alignment(direction, self.plan.normalize), size, self.taken))
         if random:
             self._fill(random)
         return self._result(ground_set)
+
+    def _take_screened(self, picks: int) -> bool:
+        """Take exact picks by certified bounds, where that is worth it and the rows are here."""
+        plain = self.plan.regularizer is None or isinstance(self.plan.regularizer, RandomFill)
+        found = in_one_place(self.pool)
+        if not (isinstance(self.plan.picks, Exact) and plain and found):
+            return False
+        local, watch = found
+        if not is_worth(local.factors, picks):
+            return False
+        greedy = ScreenedGreedy(
+            local.factors,
+            MovingLookahead(self.lookahead, self.step),
+            local.open_N(self.taken),
+            self.taken.room_C,
+            self.plan.normalize,
+        )
+        picked = greedy.take(picks, watch)
+        self._take(Candidates(gain_K=picked.gain_K, factors=local.factors.take(picked.row_K)))
+        self.evaluations = picked.evaluations
+        return True
 
     def _direction(self) -> Tensor:
         direction = self.lookahead.direction(self.logits_VC)
@@ -201,6 +227,7 @@ class _Greedy:
             "modelled_loss_before": proof.loss_before,
             "modelled_loss_after": proof.loss_after,
             "share_of_optimum": proof.share,
+            "gains_computed": self.evaluations,
         }
         return selection_of(chosen, gain_K, ground_set, weighted=True, facts=facts)
 
