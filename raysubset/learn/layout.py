@@ -21,6 +21,14 @@ def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
     return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 
+def has_bf16(device: torch.device) -> bool:
+    """Return whether the device has instructions for bf16; elsewhere it is emulated, and slow."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    has = torch.cpu.get_capabilities()
+    return bool(has.get("avx512_bf16") or has.get("amx_bf16") or has.get("arm_bf16"))
+
+
 def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
     """Return the autocast context of a device; nothing for fp32, which costs no time then."""
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)

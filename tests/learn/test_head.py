@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from raysubset.errors import ModelError
 from raysubset.learn.full_head import FullHead
-from raysubset.learn.head import Head, find_head, head_weight
+from raysubset.learn.head import Head, find_head
 from raysubset.learn.models import build_model
 
 SAMPLE = torch.randn(5, 6, generator=torch.Generator().manual_seed(0))
