@@ -27,6 +27,7 @@ from raysubset.learn.choosing import Choice, Chooser, filter_pool
 from raysubset.learn.data import Dataset
 from raysubset.learn.models import has_batch_norm, resolved_name
 from raysubset.learn.parts import overlap_notes, trained_on_validation
+from raysubset.learn.precision import Measure, decided, seconds_of_a_step
 from raysubset.learn.problem import Problem, make_problem
 from raysubset.learn.scoring import RowRange
 from raysubset.learn.sources import Sources, load_sources
@@ -57,6 +58,8 @@ class Prepared:
         notes: what a person should be told before it starts.
         num_parameters: of the model.
         given: the problem and verdict as loaded; a control may train on other rows than the pool.
+        decision: what precision and layout this CPU was measured to be quick with, and why, in
+            words; it stands among the notes too.
     """
 
     experiment: Experiment
@@ -68,6 +71,7 @@ class Prepared:
     notes: tuple[str, ...]
     num_parameters: int
     given: tuple[Problem, Verdict]
+    decision: str | None = None
 
 
 def prepare(
@@ -105,6 +109,12 @@ def settled_here(experiment: Experiment) -> Experiment:
     if experiment.resources.workers != "auto":
         return experiment
     return settled(experiment, torch.cuda.device_count() if torch.cuda.is_available() else 0)
+
+
+def on_gpus_here(experiment: Experiment) -> bool:
+    """Return whether the experiment, run on this machine, would run on its GPUs."""
+    device = experiment.resources.device
+    return device == "cuda" or (device == "auto" and torch.cuda.is_available())
 
 
 def settled(experiment: Experiment, gpus: int) -> Experiment:
@@ -202,7 +212,29 @@ def for_strategy(prepared: Prepared, strategy: str) -> Prepared:
     """Return the same experiment with another strategy; data and model are not loaded again."""
     selection = prepared.experiment.selection.model_copy(update={"strategy": strategy})
     experiment = prepared.experiment.model_copy(update={"selection": selection})
-    return with_strategy(experiment, *prepared.given)
+    return _told_why(with_strategy(experiment, *prepared.given), prepared.decision)
+
+
+def with_numbers(prepared: Prepared, measure: Measure = seconds_of_a_step) -> Prepared:
+    """Return the run with `auto` precision and layout as this CPU, measured once, is quickest.
+
+    They become explicit options: every process computes alike, and a run that goes on elsewhere
+    does too. Where there is nothing to decide (see `decided`), the run is what it was.
+    """
+    problem, verdict = prepared.given
+    visits = sum(phase.visits for phase in prepared.phases)
+    made = decided(problem, visits, prepared.experiment.resources.ranks, measure)
+    if made is None:
+        return prepared
+    numbers, why = made
+    training = numbers.of(prepared.experiment.training)
+    experiment = prepared.experiment.model_copy(update={"training": training})
+    return _told_why(with_strategy(experiment, replace(problem, training=training), verdict), why)
+
+
+def _told_why(prepared: Prepared, why: str | None) -> Prepared:
+    notes = prepared.notes if why is None else (*prepared.notes, why)
+    return replace(prepared, notes=notes, decision=why)
 
 
 def open_ledger(prepared: Prepared, path: str | Path, *, resume: bool = False) -> Ledger:

@@ -72,8 +72,12 @@ def test_a_bench_tells_medians_and_their_ratios(tmp_path: Path, capsys: pytest.C
     assert told["cases"] == written["cases"] and told["machine"] == written["machine"]
     assert words in written["command"] and written["options"]["model.name"] == "mlp"
     scoring = written["cases"]["scoring"]
-    ratio = scoring["seconds"]["factors"] / scoring["seconds"]["forward"]
-    assert scoring["ratios"] == {"factors / forward": pytest.approx(ratio)}
+    assert scoring["ratios"].keys() == scoring["limits"].keys()
+    assert "mlp fp32: factors / forward" in scoring["ratios"]
+    for name, ratio in scoring["ratios"].items():
+        what = name.removesuffix(": factors / forward")
+        seconds = [scoring["seconds"][f"{what} {each}"] for each in ("factors", "forward")]
+        assert ratio == pytest.approx(seconds[0] / seconds[1])
     assert "Ray" in written["cases"]["handover"]["skipped"]
 
 

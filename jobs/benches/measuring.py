@@ -85,16 +85,21 @@ Case = Callable[[Asked], Measured | None]
 """None: not to be had here (no Ray, for instance)."""
 
 
-def medians(repeats: int, **timed: Callable[[], object]) -> dict[str, float]:
+def medians(
+    repeats: int,
+    clock: Callable[[], float] = perf_counter,
+    /,
+    **timed: Callable[[], object],
+) -> dict[str, float]:
     """Return the median seconds of each, measured in turns after one unmeasured turn."""
     taken: dict[str, list[float]] = {name: [] for name in timed}
     for turn in range(max(LEAST, repeats) + 1):
         for name, do in timed.items():
-            start = perf_counter()
+            start = clock()
             do()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-            taken[name].append(perf_counter() - start)
+            taken[name].append(clock() - start)
             if turn == 0:
                 taken[name].clear()
     return {name: statistics.median(found) for name, found in taken.items()}

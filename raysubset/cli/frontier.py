@@ -20,9 +20,10 @@ from raysubset.cli.options import (
     Options,
     Resume,
     RunDir,
+    as_begun,
     resolve_over,
     settle,
-    with_ranks_of,
+    with_measured_numbers,
     worked_in,
 )
 from raysubset.errors import ConfigError
@@ -145,13 +146,16 @@ def run_frontier(sweep: Sweep, trial_mode: Mode, *, resume: bool, local: bool) -
     """Run what is missing of a frontier with a person looking on, then report it."""
     from raysubset.frontier.disk import bytes_needed, check_disk
     from raysubset.frontier.extras import check_extras
-    from raysubset.frontier.sweep import check_sweep, left_of, open_folder, run_here
+    from raysubset.frontier.sweep import check_sweep, is_begun, left_of, open_folder, run_here
     from raysubset.frontier.trial import Data
     from raysubset.frontier.tuning_text import left_to_run
 
     check_extras(sweep.settings, local=local)
     console, data = Console(), Data(sweep.base)
     first = check_sweep(sweep, data)
+    if not is_begun(sweep):
+        first = with_measured_numbers(first, None, local=local)
+        sweep = sweep.computing_as(first.experiment)
     runs = left_to_run(sweep)  # once: it reads and checks every trial that is there
     most = runs if sweep.settings.max_runs is None else min(runs, sweep.settings.max_runs)
     at_once = 1 if local else os.cpu_count() or 1
@@ -216,8 +220,7 @@ def _sweep(
     # A file given with --resume must say what was begun: a difference is shown and refused.
     begun = stored.base.model_dump(mode="json") if stored and file is None else None
     base = resolve_over(SMALL, file, experiment, begun)
-    if base.resources.workers == "auto":
-        base = with_ranks_of(base, stored.base) if stored else settle(base, local=local)
+    base = settle(as_begun(base, stored.base) if stored else base, local=local)
     own = {name: value for name, value in given.items() if value is not None}
     if str(own.get("max_drop", "")).lower() == "none":
         own["max_drop"] = None

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from raysubset.errors import ConfigError, RunFolderError
 from raysubset.experiment import Experiment
 from raysubset.storage.staging import shown, staged
+
+if TYPE_CHECKING:
+    from raysubset.preparation import Prepared
 
 SHORT = {
     "--strategy": "--selection.strategy",
@@ -63,15 +66,38 @@ def resolve(
     """
     stored = Experiment.read(_stored(run_dir)) if resume and file is None else None
     experiment = resolve_over({}, file, given, stored)
-    if resume and experiment.resources.workers == "auto" and (path := _begun(run_dir)):
-        return with_ranks_of(experiment, Experiment.of(Experiment.read(path)))
+    if resume and (path := _begun(run_dir)):
+        experiment = as_begun(experiment, Experiment.of(Experiment.read(path)))
     return settle(experiment, local=local)
 
 
-def with_ranks_of(experiment: Experiment, begun: Experiment) -> Experiment:
-    """Return the experiment with the number of ranks of the one that was begun."""
-    resources = experiment.resources.model_copy(update={"workers": begun.resources.workers})
-    return experiment.model_copy(update={"resources": resources})
+def as_begun(experiment: Experiment, begun: Experiment) -> Experiment:
+    """Return the experiment with what is auto as it became when the run was begun."""
+    resources, training = experiment.resources, experiment.training
+    if resources.workers == "auto":
+        resources = resources.model_copy(update={"workers": begun.resources.workers})
+    names = ("precision", "channels_last")
+    became = {n: getattr(begun.training, n) for n in names if getattr(training, n) == "auto"}
+    training = training.model_copy(update=became)
+    return experiment.model_copy(update={"resources": resources, "training": training})
+
+
+def with_measured_numbers(prepared: Prepared, run_dir: Path | None, *, local: bool) -> Prepared:
+    """Return the run with its precision and layout decided, where that is for this CPU to say.
+
+    Not where a folder was begun (it stands there), on GPUs, and on a cluster, whose nodes may be
+    other machines than this one: there auto is what it is without a measurement.
+    """
+    from raysubset.preparation import on_gpus_here, with_numbers
+
+    if _begun(run_dir) or on_gpus_here(prepared.experiment):
+        return prepared
+    if not local:
+        from raysubset.cluster.session import on_a_cluster
+
+        if on_a_cluster():
+            return prepared
+    return with_numbers(prepared)
 
 
 def settle(experiment: Experiment, *, local: bool) -> Experiment:

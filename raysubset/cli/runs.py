@@ -9,7 +9,16 @@ from rich.console import Console
 
 from raysubset.cli.app import app
 from raysubset.cli.looking_on import announce, report_each, runner_of, screen, stoppable
-from raysubset.cli.options import File, Local, Options, Resume, RunDir, resolve, worked_in
+from raysubset.cli.options import (
+    File,
+    Local,
+    Options,
+    Resume,
+    RunDir,
+    resolve,
+    with_measured_numbers,
+    worked_in,
+)
 from raysubset.experiment import Experiment
 from raysubset.storage.staging import place_of, shown
 
@@ -41,7 +50,7 @@ def _compare(experiment: Experiment, folder: Path | None, resume: bool, local: b
     from raysubset.report.table import rows_of, text_table
     from raysubset.report.verdict import verdict
 
-    first = prepare(experiment)
+    first = with_measured_numbers(prepare(experiment), folder, local=local)
     runs = plan_comparison(first)
     name = f"{first.identity['name']}-compare"
     folder = folder or new_run_folder(first.experiment, name)
@@ -84,7 +93,7 @@ def run_one(
     from raysubset.preparation import check_folder, new_run_folder, prepare
     from raysubset.report.table import rows_of, text_table
 
-    prepared = prepare(experiment)
+    prepared = with_measured_numbers(prepare(experiment), folder, local=local)
     folder = folder or new_run_folder(experiment, prepared.identity["name"])
     check_folder(prepared, folder, resume=resume)
     console = Console()

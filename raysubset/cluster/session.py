@@ -51,10 +51,15 @@ def settled_on_ray(experiment: Experiment) -> Experiment:
     Raises:
         RoomError: no Ray answers at RAY_ADDRESS.
     """
-    if not (ray.is_initialized() or os.environ.get("RAY_ADDRESS")):
+    if not on_a_cluster():
         return settled_here(experiment)
     with _connection(experiment):
         return settled(experiment, whole_gpus(all_nodes(experiment.resources)))
+
+
+def on_a_cluster() -> bool:
+    """Return whether a Ray is there to run on; else a private one starts on this machine."""
+    return ray.is_initialized() or bool(os.environ.get("RAY_ADDRESS"))
 
 
 def find_room(asked: ResourceSettings) -> Room:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -58,6 +58,14 @@ class Sweep:
     folder: Path
     base: Experiment
     settings: FrontierSettings
+
+    def computing_as(self, first: Experiment) -> Sweep:
+        """Return the sweep with the precision and layout of its first trial in every other."""
+        names = ("precision", "channels_last")
+        training = self.base.training.model_copy(
+            update={name: getattr(first.training, name) for name in names}
+        )
+        return replace(self, base=self.base.model_copy(update={"training": training}))
 
     @property
     def planned(self) -> list[Trial]:
@@ -170,6 +178,11 @@ def _take_up(sweep: Sweep, resume: bool) -> IO[str]:
     write_text(stored, yaml.safe_dump(values, sort_keys=False))
     staging.keep(stored)
     return lock
+
+
+def is_begun(sweep: Sweep) -> bool:
+    """Return whether the folder holds this frontier, or another one, already."""
+    return (sweep.folder / FRONTIER).is_file()
 
 
 def read_sweep(folder: str | Path) -> Sweep:

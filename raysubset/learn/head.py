@@ -1,4 +1,4 @@
-"""The head: the last linear layer, found in any model, and its input captured.
+"""The head: the last linear layer, found in any model.
 
 The gradient factors are exact only for a layer whose output is the model's output, so that is how
 the head is found: by running the model once and comparing what came out with what each layer gave.
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Self, final
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -63,55 +63,20 @@ def find_head(
     return Head(name=name, in_features=linear.in_features, num_classes=linear.out_features)
 
 
-def head_weight(model: nn.Module, head: Head) -> tuple[Tensor, Tensor]:
-    """Return the head's (weight_CH, bias_C), detached, sharing memory; no bias gives zeros."""
+def linear_of(model: nn.Module, head: Head) -> nn.Linear:
+    """Return the head itself."""
     linear = model.get_submodule(head.name)
     assert isinstance(linear, nn.Linear)
+    return linear
+
+
+def head_weight(model: nn.Module, head: Head) -> tuple[Tensor, Tensor]:
+    """Return the head's (weight_CH, bias_C), detached, sharing memory; no bias gives zeros."""
+    linear = linear_of(model, head)
     weight_CH = linear.weight.detach()
     if linear.bias is None:
         return weight_CH, weight_CH.new_zeros(linear.out_features)
     return weight_CH, linear.bias.detach()
-
-
-@final
-class HeadCapture:
-    """Keep the head's input while the model runs.
-
-    with HeadCapture(model, head) as capture:
-        logits_BC = model(x_B)
-        embedding_BH = capture.embedding_BH
-    """
-
-    def __init__(self, model: nn.Module, head: Head) -> None:
-        """Prepare to listen at the head; nothing is hooked before `with`."""
-        self._name = head.name
-        self._linear = model.get_submodule(head.name)
-        self._embedding_BH: Tensor | None = None
-        self._hooks = ExitStack()
-
-    def __enter__(self) -> Self:
-        """Hook the head."""
-        hook = self._linear.register_forward_pre_hook(self._keep, with_kwargs=True)
-        self._hooks.callback(hook.remove)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Remove the hook."""
-        self._hooks.close()
-
-    @property
-    def embedding_BH(self) -> Tensor:
-        """The head's input in the last forward, detached. Shape: (B, H)."""
-        if self._embedding_BH is None:
-            raise ModelError(
-                f"no forward has reached the head {self._name!r}; run the model inside the `with`"
-            )
-        return self._embedding_BH
-
-    def _keep(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        embedding_BH = _first_input(args, kwargs).detach()
-        _check_embedding(self._name, embedding_BH)
-        self._embedding_BH = embedding_BH
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,7 +198,7 @@ def _check_call(name: str, made: list[_Call], logits_BC: Tensor) -> None:
             f"name another with --model.head NAME"
         )
     call = made[0]
-    _check_embedding(name, call.taken)
+    check_embedding(name, call.taken)
     if call.given.shape != logits_BC.shape:
         raise ModelError(
             f"head {name!r} gives {call.linear.out_features} outputs, and the model's output has "
@@ -247,7 +212,7 @@ def _check_call(name: str, made: list[_Call], logits_BC: Tensor) -> None:
         )
 
 
-def _check_embedding(name: str, embedding: Tensor) -> None:
+def check_embedding(name: str, embedding: Tensor) -> None:
     """Refuse a head that works on more than one vector per example."""
     if embedding.ndim != 2:
         raise ModelError(

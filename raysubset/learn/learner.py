@@ -19,11 +19,13 @@ from torch.nn.functional import cross_entropy
 from raysubset.core.keys import derive_key
 from raysubset.learn.blocks import Block, whole
 from raysubset.learn.checkpoint import CheckpointRef, Snapshot, read_trainer, read_weights
-from raysubset.learn.layout import autocast, autocast_type, laid_out, placed
+from raysubset.learn.layout import autocast, autocast_type, laid_out, layout_of, placed
 from raysubset.learn.numerics import explained, settle, stepping, tuned
 from raysubset.learn.problem import Problem
 from raysubset.learn.recipe import batch_bounds, epoch_order, lr_at
 from raysubset.learn.rows import Rows
+from raysubset.learn.seen import Seen
+from raysubset.learn.virtual_ranks import VirtualRanks
 
 GoOn = Callable[[int, int], None]
 """Called between batches with (visits done, visits of the phase); raises `Stopped` to stop."""
@@ -88,6 +90,26 @@ class TrainOrder:
         return self.ids_EK.shape[1] * len(self.epochs)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Visits:
+    """An epoch's visits in order, or some of them: all that a batch is made of, on the device."""
+
+    at_K: Tensor
+    label_K: Tensor
+    weight_K: Tensor | None
+    draws_3K: Tensor | None
+
+    def of(self, rows: slice) -> _Visits:
+        """Return some of the visits, as views."""
+        weight_K, draws_3K = self.weight_K, self.draws_3K
+        return _Visits(
+            at_K=self.at_K[rows],
+            label_K=self.label_K[rows],
+            weight_K=None if weight_K is None else weight_K[rows],
+            draws_3K=None if draws_3K is None else draws_3K[:, rows],
+        )
+
+
 class Learner:
     """A model, its optimizer and the rows that it trains on, on one device."""
 
@@ -118,6 +140,7 @@ class Learner:
         self.augment = problem.augment
         model, self.head = problem.build()
         self.model = placed(model, problem, device)
+        self.layout = layout_of(self.model)
         self._initial = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         joined = self.model if wrap is None else wrap(self.model)
         self.forward = stepping(joined, problem.training)
@@ -198,28 +221,41 @@ class Learner:
         self, order: TrainOrder, index: int, epoch: int, position_K: Tensor, go_on: GoOn
     ) -> EpochTrace:
         self.forward.train()
-        seed, size = self.problem.seed, len(position_K)
-        weight_N = self._weight_by_row(order, position_K)
-        # By positions in the pool, not among these rows: an order depends on nothing but its ids.
-        row_K = epoch_order(self.rows.row_N[position_K], derive_key(seed, "order", epoch))
-        visit_K = torch.searchsorted(self.rows.row_N, row_K)
-        key = derive_key(seed, "augment", epoch)
-        seen: list[tuple[Tensor, ...]] = []
-        lr = self.problem.training.lr
+        visits, key = self._visits(order, epoch, position_K)
+        size, lr, seen = len(position_K), self.problem.training.lr, Seen()
         for start, stop in batch_bounds(size, self.problem.training.batch_size, self.world):
             done = index * size + start
             go_on(done, order.visits)
             lr = self._lr(order, done + (stop - start) / 2)
-            seen += self._step(visit_K[start:stop], weight_N, key, lr, start)
-        at, loss, margin, correct = (torch.cat(part) for part in zip(*seen, strict=True))
+            self._step(visits, range(start, stop), key, lr, seen)
+        sight = seen.sight()
         return EpochTrace(
             epoch=epoch,
             lr=lr,
-            row_K=self.rows.row_N[at].cpu().numpy(),
-            loss_K=loss.cpu().numpy(),
-            margin_K=margin.cpu().numpy(),
-            correct_K=correct.cpu().numpy(),
+            row_K=self.rows.row_N[sight.at_K].cpu().numpy(),
+            loss_K=sight.loss_K.cpu().numpy(),
+            margin_K=sight.margin_K.cpu().numpy(),
+            correct_K=sight.correct_K.cpu().numpy(),
         )
+
+    def _visits(self, order: TrainOrder, epoch: int, position_K: Tensor) -> tuple[_Visits, int]:
+        """Return an epoch's visits in order, and the key of what alters them.
+
+        All that a batch needs is gathered or drawn here, once for all of them: thirty small
+        operations a step would cost a small model as much as its training.
+        """
+        seed, rows = self.problem.seed, self.rows
+        weight_N = self._weight_by_row(order, position_K)
+        # By positions in the pool, not among these rows: an order depends on nothing but its ids.
+        row_K = epoch_order(rows.row_N[position_K], derive_key(seed, "order", epoch))
+        at_K, key = torch.searchsorted(rows.row_N, row_K), derive_key(seed, "augment", epoch)
+        visits = _Visits(
+            at_K=at_K,
+            label_K=rows.label_N[at_K],
+            weight_K=None if weight_N is None else weight_N[at_K],
+            draws_3K=None if self.augment is None else self.augment.draws(rows.id_N[at_K], key),
+        )
+        return visits, key
 
     def _weight_by_row(self, order: TrainOrder, position_K: Tensor) -> Tensor | None:
         if order.weights_K is None or bool((order.weights_K == 1).all()):
@@ -237,25 +273,21 @@ class Learner:
             lr=recipe.lr,
         )
 
-    def _step(
-        self, position_B: Tensor, weight_N: Tensor | None, key: int, lr: float, start: int
-    ) -> list[tuple[Tensor, ...]]:
-        """Take one optimizer step on a global batch; return what the played ranks saw."""
+    def _step(self, visits: _Visits, batch: range, key: int, lr: float, seen: Seen) -> None:
+        """Take one optimizer step on a global batch."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         virtual = len(self.plays) > 1
-        sums = _VirtualRanks(self.model, self.world) if virtual else nullcontext()
-        seen: list[tuple[Tensor, ...]] = []
+        sums = VirtualRanks(self.model, self.world) if virtual else nullcontext()
         self.optimizer.zero_grad(set_to_none=True)
         with sums:
             for rank in self.plays:
-                self._restart_streams(derive_key(key, start, rank))
-                slice_B = position_B[rank :: self.world]
-                seen.append(self._backward(slice_B, len(position_B), weight_N, key))
-                if isinstance(sums, _VirtualRanks):
+                self._restart_streams(derive_key(key, batch.start, rank))
+                own = visits.of(slice(batch.start + rank, batch.stop, self.world))
+                self._backward(own, len(batch), seen)
+                if isinstance(sums, VirtualRanks):
                     sums.collect(rank)
         self._update()
-        return seen
 
     def _restart_streams(self, key: int) -> None:
         """Start torch's own streams anew: layers that draw (dropout) know no key.
@@ -267,22 +299,30 @@ class Learner:
             with torch.cuda.device(self.device):
                 torch.cuda.manual_seed(key)
 
-    def _backward(
-        self, position_B: Tensor, num_batch: int, weight_N: Tensor | None, key: int
-    ) -> tuple[Tensor, ...]:
-        content_B = self.rows.take(position_B)
-        if self.augment is not None:
-            content_B = self.augment(content_B, self.rows.id_N[position_B], key)
-        label_B = self.rows.label_N[position_B]
+    def _backward(self, visits: _Visits, num_batch: int, seen: Seen) -> None:
+        content_B = self.rows.take(visits.at_K)
+        if self.augment is not None and visits.draws_3K is not None:
+            content_B = self.augment.altered(content_B, visits.draws_3K)
         with autocast(self.device, self.amp):
-            logits_BC = self.forward(laid_out(self.normalize(content_B), self.model))
-        logits_BC = logits_BC.float()
+            logits_BC = self.forward(laid_out(self.normalize(content_B), self.layout))
+        logits_BC, label_B = logits_BC.float(), visits.label_K
         smoothing = self.problem.training.label_smoothing
         loss_B = cross_entropy(logits_BC, label_B, reduction="none", label_smoothing=smoothing)
-        weighed_B = loss_B if weight_N is None else loss_B * weight_N[position_B]
         # The mean over the global batch, whatever the slices' sizes: DDP divides by W again.
-        self.scaler.scale(weighed_B.sum() * (self.world / num_batch)).backward()
-        return (position_B, *_observe(logits_BC.detach(), label_B))
+        self._descend(loss_B, visits.weight_K, self.world / num_batch)
+        logits_BC, loss_B = logits_BC.detach(), loss_B.detach()
+        if smoothing:  # what is kept is the plain loss
+            loss_B = cross_entropy(logits_BC, label_B, reduction="none")
+        seen.add(visits.at_K, label_B, logits_BC, loss_B)
+
+    def _descend(self, loss_B: Tensor, weight_B: Tensor | None, share: float) -> None:
+        """Take the gradient of share * sum of the weighed losses."""
+        if self.scaler.is_enabled():
+            weighed_B = loss_B if weight_B is None else loss_B * weight_B
+            self.scaler.scale(weighed_B.sum() * share).backward()
+        else:  # the same gradient, without the sum that nobody reads
+            share_B = torch.full_like(loss_B, share)
+            loss_B.backward(share_B if weight_B is None else share_B * weight_B)
 
     def _update(self) -> None:
         clip = self.problem.training.clip_norm
@@ -291,47 +331,6 @@ class Learner:
             nn.utils.clip_grad_norm_(self.model.parameters(), clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-
-
-class _VirtualRanks:
-    """The arithmetic of DDP in one process: per-rank gradients and buffers, in rank order."""
-
-    def __init__(self, model: nn.Module, world: int) -> None:
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.buffers = list(model.buffers())
-        self.world = world
-        self.sums: list[Tensor | None] = [None] * len(self.parameters)
-        self.kept: list[Tensor] = []
-
-    def __enter__(self) -> None:
-        # DDP broadcasts rank 0's buffers before every forward: all ranks start from these.
-        self.before = [b.clone() for b in self.buffers]
-
-    def collect(self, rank: int) -> None:
-        """Add this rank's gradient and give the next one rank 0's buffers to start from."""
-        for index, parameter in enumerate(self.parameters):
-            if parameter.grad is None:
-                continue
-            part, total = parameter.grad / self.world, self.sums[index]
-            self.sums[index] = part if total is None else total + part
-            parameter.grad = None
-        if rank == 0:
-            self.kept = [b.clone() for b in self.buffers]
-        _copy_all(self.buffers, self.before)
-
-    def __exit__(self, *_: object) -> None:
-        if self.kept:
-            _copy_all(self.buffers, self.kept)
-        for parameter, total in zip(self.parameters, self.sums, strict=True):
-            parameter.grad = total
-
-
-def _observe(logits_BC: Tensor, label_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return (loss, margin, correct) of a batch; no pass of its own, the logits are there."""
-    own_B = logits_BC.gather(1, label_B[:, None])[:, 0]
-    other_B = logits_BC.scatter(1, label_B[:, None], -torch.inf).amax(1)
-    loss_B = cross_entropy(logits_BC, label_B, reduction="none")
-    return loss_B, own_B - other_B, own_B > other_B
 
 
 def _on_host(value: object) -> object:
@@ -343,8 +342,3 @@ def _on_host(value: object) -> object:
     if isinstance(value, list):
         return [_on_host(v) for v in value]
     return value
-
-
-def _copy_all(targets: list[Tensor], sources: list[Tensor]) -> None:
-    for target, source in zip(targets, sources, strict=True):
-        target.copy_(source)

@@ -31,7 +31,9 @@ class Normalize:
 
     def __call__(self, content_B: Tensor) -> Tensor:
         """Return the content as float32, normalised; its own values stay as they are."""
-        return content_B.to(torch.float32).sub(self.mean).div_(self.std)
+        wide_B = content_B.to(torch.float32)
+        centred_B = wide_B.sub(self.mean) if wide_B is content_B else wide_B.sub_(self.mean)
+        return centred_B.div_(self.std)
 
     def to(self, device: torch.device | str) -> Normalize:
         """Return the same normalisation on `device`."""

@@ -16,13 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raysubset.core.factors import logits_of
 from raysubset.errors import TrainingDiverged
 from raysubset.learn.blocks import Block, RangeRows, range_rows, whole
-from raysubset.learn.head import HeadCapture, head_weight
-from raysubset.learn.layout import autocast, autocast_type, laid_out, placed
+from raysubset.learn.full_head import FullHead
+from raysubset.learn.layout import autocast, autocast_type, laid_out, layout_of, placed
 from raysubset.learn.learner import Learner
-from raysubset.learn.numerics import full_fp32, settle
+from raysubset.learn.numerics import settle
 from raysubset.learn.parts import PartName as PartName
 from raysubset.learn.problem import Problem
 from raysubset.learn.rows import on_device, tensor_of
@@ -108,6 +107,7 @@ class Scorer:
             self.model, self.head = learner.model, learner.head
         self.normalize = problem.normalize.to(device)
         self.amp = autocast_type(problem.training.precision, device)
+        self.layout = layout_of(self.model)
 
     def warm(self) -> Scorer:
         """Import what `count` needs; torchmetrics takes seconds, which no round should pay."""
@@ -127,22 +127,28 @@ class Scorer:
             TrainingDiverged: the model gives NaN or infinity (first ids named).
         """
         given = given or self._own(rows)
-        weight_CH, bias_C = head_weight(self.model, self.head)
-        parts: list[tuple[Tensor, Tensor]] = []
-        for _, embedding in self._batches(given):
-            with full_fp32():
-                parts.append((logits_of(embedding, weight_CH, bias_C), embedding))
-        logits_BC = torch.cat([logits for logits, _ in parts])
-        embedding_BH = torch.cat([embedding for _, embedding in parts])
+        size, width = len(given.label_K), self.head.in_features if embeddings else 0
+        logits_BC = torch.empty(size, self.head.num_classes, device=self.device)
+        embedding_BH = torch.empty(size, width, device=self.device)
+        self._fill(logits_BC, embedding_BH, given)
         self._refuse_non_finite(logits_BC, rows)
-        width = embedding_BH.shape[1] if embeddings else 0
         return RangeOutput(
             index=rows.index,
             ids=rows.ids,
             labels=np.array(given.label_K),  # not a view: it would hold the whole block
             logits=logits_BC.cpu().numpy(),
-            embeddings=embedding_BH[:, :width].contiguous().cpu().numpy(),
+            embeddings=embedding_BH.cpu().numpy(),
         )
+
+    def _fill(self, logits_BC: Tensor, embedding_BH: Tensor, given: RangeRows) -> None:
+        """Write a range's logits and embeddings, batch by batch, where they will stay."""
+        start, width = 0, embedding_BH.shape[1]
+        with FullHead(self.model, self.head) as full:
+            for own_BC in self._batches(given):
+                stop = start + len(own_BC)
+                logits_BC[start:stop] = full.logits_BC
+                embedding_BH[start:stop] = full.embedding_BH[:, :width]
+                start = stop
 
     def count(self, rows: RowRange, given: RangeRows | None = None) -> RangeCounts:
         """Return the evaluation of a range: no row twice, none left out."""
@@ -155,7 +161,7 @@ class Scorer:
             self.problem.num_classes, average=None, validate_args=False, sync_on_compute=False
         )
         label_B = tensor_of(given.label_K)
-        logits_BC = torch.cat([logits for logits, _ in self._batches(given)]).cpu()
+        logits_BC = torch.cat([own_BC.float() for own_BC in self._batches(given)]).cpu()
         loss = torch.nn.functional.cross_entropy(logits_BC.double(), label_B, reduction="sum")
         stat.update(logits_BC, label_B)
         return RangeCounts(
@@ -163,14 +169,14 @@ class Scorer:
         )
 
     @torch.no_grad()
-    def _batches(self, given: RangeRows) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(self, given: RangeRows) -> Iterator[Tensor]:
+        """Yield what the model gives for each batch, in the type that it gives."""
         self.model.eval()
-        with HeadCapture(self.model, self.head) as capture:
-            for content_B in tensor_of(given.content).split(self.problem.scoring_batch):
-                content_B = self.normalize(on_device(content_B, self.device))
-                with autocast(self.device, self.amp):
-                    logits_BC = self.model(laid_out(content_B, self.model))
-                yield logits_BC.float(), capture.embedding_BH.float()
+        for content_B in tensor_of(given.content).split(self.problem.scoring_batch):
+            content_B = self.normalize(on_device(content_B, self.device))
+            with autocast(self.device, self.amp):
+                own_BC = self.model(laid_out(content_B, self.layout))
+            yield own_BC
 
     def _own(self, rows: RowRange) -> RangeRows:
         """Return the rows of a range out of the problem's own parts."""
@@ -179,6 +185,8 @@ class Scorer:
         return range_rows([self._whole[rows.part]], rows.ids)
 
     def _refuse_non_finite(self, logits_BC: Tensor, rows: RowRange) -> None:
+        if bool(logits_BC.sum().isfinite()):
+            return  # no sum over a NaN or an infinity is finite; this reads the logits once
         bad = (~torch.isfinite(logits_BC)).any(1).nonzero().flatten().tolist()
         if bad:
             raise TrainingDiverged(

@@ -152,10 +152,11 @@ class TrainingSettings(Settings):
     """Per-example augmentation, in training only; auto: crop for grey images, + flip for colour."""
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Autocast type; auto: bf16 on GPUs that have it, fp16 on other GPUs, fp32 on CPU."""
+    """Autocast type; auto: bf16 on GPUs that have it, fp16 on other GPUs; on a CPU that has bf16,
+    for a run of minutes or more, what is measured to be quicker, once and then kept; else fp32."""
 
     channels_last: Literal["auto", "on", "off"] = "auto"
-    """Memory layout of images; auto: on for GPUs."""
+    """Memory layout of images; auto: on for GPUs; on a CPU as for precision, else off."""
 
     compile: bool = False
     """Train through torch.compile; scoring and evaluation stay eager. Needs a C++ compiler."""

@@ -29,6 +29,14 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "dropout": ({"model__name": "tests.learn.ranks:noisy"}, {"size": 43}),
     "stateful": ({"model__name": "tests.learn.ranks:stateful"}, {"size": 43}),
+    "bf16": (
+        {
+            "model__name": "convnet",
+            "training__precision": "bf16",
+            "training__channels_last": "on",
+        },
+        {"size": 43},
+    ),
     "slices": ({"training__momentum": 0.0, "training__nesterov": False}, {"slices": 3}),
 }
 

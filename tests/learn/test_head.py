@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from raysubset.errors import ModelError
-from raysubset.learn.head import Head, HeadCapture, find_head, head_weight
+from raysubset.learn.full_head import FullHead
+from raysubset.learn.head import Head, find_head
 from raysubset.learn.models import build_model
 
 SAMPLE = torch.randn(5, 6, generator=torch.Generator().manual_seed(0))
@@ -93,9 +94,9 @@ def test_a_model_that_is_one_linear_layer_is_its_own_head():
     model = nn.Linear(6, 3)
     head = find_head(model, SAMPLE)
     assert head == Head(name="", in_features=6, num_classes=3)
-    with HeadCapture(model, head) as capture:
+    with FullHead(model, head) as full:
         model(SAMPLE)
-    assert torch.equal(capture.embedding_BH, SAMPLE)
+    assert torch.equal(full.embedding_BH, SAMPLE)
 
 
 def test_a_named_head_overrides_the_search():
@@ -136,52 +137,6 @@ def test_the_search_leaves_the_model_as_it_was(broken: bool):
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert model.r.last is last
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
-
-
-@pytest.mark.parametrize("bias", [True, False])
-def test_the_logits_are_the_captured_embedding_times_the_heads_weight(bias: bool):
-    model = net(plain, fc2=nn.Linear(7, 3, bias=bias))
-    head = find_head(model, SAMPLE)
-    with HeadCapture(model, head) as capture:
-        logits_BC = model(SAMPLE)
-    weight_CH, bias_C = head_weight(model, head)
-    rebuilt_BC = capture.embedding_BH @ weight_CH.T + bias_C
-    torch.testing.assert_close(rebuilt_BC, logits_BC.detach())  # float32 rounding of one product
-    assert not (capture.embedding_BH.requires_grad or weight_CH.requires_grad)
-    assert not (bias_C.requires_grad or (not bias and bias_C.any()))
-    assert not model.fc2._forward_pre_hooks
-
-
-def test_a_capture_holds_the_last_forward_and_training_goes_on():
-    model = net(plain)
-    with HeadCapture(model, find_head(model, SAMPLE)) as capture:
-        model(SAMPLE)
-        model(SAMPLE[:2]).sum().backward()
-    assert torch.equal(capture.embedding_BH, model.fc1(SAMPLE[:2]).relu())
-    assert model.fc1.weight.grad is not None
-
-
-def test_a_capture_ends_with_its_block_even_after_an_error():
-    model = net(plain)
-    with pytest.raises(RuntimeError, match="mat1"), HeadCapture(model, find_head(model, SAMPLE)):
-        model(torch.zeros(2, 9))
-    assert not model.fc2._forward_pre_hooks
-
-
-def test_a_capture_without_a_forward_says_so():
-    model = net(plain)
-    capture = HeadCapture(model, find_head(model, SAMPLE))
-    with pytest.raises(ModelError, match="no forward has reached the head 'fc2'"):
-        _ = capture.embedding_BH
-
-
-def test_a_capture_refuses_an_input_with_more_dimensions():
-    model = nn.Sequential(nn.Linear(6, 3))
-    with (
-        HeadCapture(model, Head(name="0", in_features=6, num_classes=3)),
-        pytest.raises(ModelError, match=r"'0' takes an input of shape \(2, 4, 6\), and one vector"),
-    ):
-        model(torch.zeros(2, 4, 6))
 
 
 @pytest.mark.parametrize(
