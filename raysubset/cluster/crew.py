@@ -215,9 +215,11 @@ class Crew:
     def _ask(self, order: Order, progress: Progress, stage: str) -> list[Any]:
         posted = self._next(order)
         self._open = order
-        self._get(self.mailbox.post.remote(posted))
+        posting = self.mailbox.post.remote(posted)
         while True:
-            got: Collected = self._get(self.mailbox.collect.remote(posted.number, POLL_S))
+            # Together: nobody has to hear that the order came before it is waited for.
+            both = [posting, self.mailbox.collect.remote(posted.number, POLL_S)]
+            got: Collected = self._get(both)[1]
             self._carry(got)
             if got.failed is not None:
                 raise got.failed.error
@@ -229,10 +231,10 @@ class Crew:
                 return got.answers
             if got.known != posted.number:
                 # The mailbox restarted empty; ranks see another birth and answer again.
-                self._get(self.mailbox.post.remote(posted))
+                posting = self.mailbox.post.remote(posted)
             if got.needed:
                 posted = self._with_content(posted)
-                self._get(self.mailbox.post.remote(posted))
+                posting = self.mailbox.post.remote(posted)
             if got.progress[1]:
                 progress(stage, *got.progress)
             self._refuse_dead()
