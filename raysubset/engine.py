@@ -179,6 +179,7 @@ def run(
         _refuse_divergence(fit)
         seen = _after(seen, fit.traces)
         metrics = _metrics(phase, selection, fit, trained - start)
+        metrics["seconds_checkpoint_wait"] = ledger.waited()  # for the round before this one
         if int(ledger.identity["parts"]["tuning"]):
             metrics |= _on_tuning(trainer, metrics)
             trained = perf_counter()
@@ -234,14 +235,15 @@ def _refuse_divergence(fit: Fit) -> None:
 
 def _metrics(phase: Phase, selection: Selection, fit: Fit, fit_s: float) -> dict[str, Any]:
     inside = fit.metrics.get("seconds_training", 0.0) + fit.metrics.get("seconds_evaluation", 0.0)
-    handover = selection.facts.get("seconds_handover", 0.0) + max(0.0, fit_s - inside)
+    selecting, training = selection.facts.get("seconds_handover", 0.0), max(0.0, fit_s - inside)
     return {
         "strategy": phase.strategy,
         "visits": phase.visits_before + phase.visits,
         "epochs": phase.epochs.stop,
         **selection.facts,
         **fit.metrics,
-        "seconds_handover": handover,
+        "seconds_handover": selecting + training,
+        "seconds_handover_selecting": selecting,
     }
 
 
@@ -300,6 +302,7 @@ def _outcome(
     proxy_s = sum(r["seconds_training"] for r in rounds if r["strategy"] == PROXY)
     second["training"] -= proxy_s
     second["scoring"] += proxy_s
+    second["checkpoint_wait"] += ledger.waited()  # for the last round
     other = second["handover"] + second["checkpoint_wait"]
     spent = second["scoring"] + second["greedy"] + second["training"] + other
     own = [phase for phase in phases if phase.strategy != PROXY]

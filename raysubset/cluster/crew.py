@@ -72,6 +72,7 @@ class Crew:
         """
         self.room, self.resources = room, resources
         self._number = 0
+        self._asking = threading.Lock()  # held while an order is open: there is one at a time
         self._open: Order = Stop()
         self._trained: _Trained | None = None
         self._error: BaseException | None = None
@@ -107,15 +108,18 @@ class Crew:
         Raises:
             CrewLost: the ranks died too often, or one was silent for `call_timeout_s`.
         """
-        answers = self._ask(order, progress, stage)
-        while any(isinstance(answer, Lost) for answer in answers):
-            # The group was restarted before its state was on disk: make that state again.
-            self._train_again(progress)
+        with self._asking:
             answers = self._ask(order, progress, stage)
-        return answers
+            while any(isinstance(answer, Lost) for answer in answers):
+                # The group was restarted before its state was on disk: make that state again.
+                self._train_again(progress)
+                answers = self._ask(order, progress, stage)
+            return answers
 
     def saved(self, run: str, round_: int) -> tuple[Files, float]:
         """Wait for a round's checkpoint; return its files with hashes, and the writing seconds.
+
+        In any thread: `exchange` may go on meanwhile with what does not change the state.
 
         Raises:
             RunFolderError: it could not be written (disk full, no permission).
@@ -137,8 +141,13 @@ class Crew:
                 return told
             self._refuse_dead()
             if newest not in ("", trained.attempt):
-                # Rank 0 died between its answer and the last byte of the checkpoint.
-                self._train_again(_ignore)
+                # Rank 0 died between its answer and the last byte of the checkpoint. Where an order
+                # is open, its answer will be `Lost`, and whoever waits for it sees to that.
+                if self._asking.acquire(blocking=False):
+                    try:
+                        self._train_again(_ignore)
+                    finally:
+                        self._asking.release()
                 start = time.monotonic()
             if time.monotonic() - start > self.resources.call_timeout_s:
                 raise CrewLost(

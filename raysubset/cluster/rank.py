@@ -163,6 +163,7 @@ class Rank:
         self._writer.shutdown()
 
     def _train(self, order: Train) -> Any:
+        came = time.perf_counter()
         carrier = self._carrier(order)
         kept = agreed(order.begun, self.world, carrier.kept if carrier else partial_of)
         if kept is not None:
@@ -172,7 +173,8 @@ class Rank:
             return Lost(at=order.at) if order.at else None
         self._let_change()
         self._hold(order)
-        start = time.perf_counter() - (kept.seconds if kept else 0.0)
+        ready = time.perf_counter()
+        start = ready - (kept.seconds if kept else 0.0)
         traces = self._epochs(order, kept, carrier)
         share_buffers(self.learner.model)
         trained = time.perf_counter()
@@ -184,6 +186,7 @@ class Rank:
             "kept": kept,
             "traces": traces,
             "counts": counts,
+            "seconds_rows": ready - came,
             "seconds_training": trained - start,
             "seconds_evaluation": done - trained,
             "memory": self.meter.figures,
