@@ -165,7 +165,7 @@ def run(
             began = perf_counter()
             selection = _selection(pool, phase, weights, ledger)
             chosen = perf_counter()
-        except Stopped:
+        except (Stopped, TrainingDiverged):
             ledger.settle()  # the round before is whole, whatever becomes of this one
             raise
         ledger.settle()
