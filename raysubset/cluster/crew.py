@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 POLL_S = 0.5
 START_PATIENCE = 4  # times start_timeout_s, for processes whose place is certain
 STOP_S = 15.0
+STOP_AGAIN_S = 1.0
 TICK_S = 0.1
 ABORT_S = 10.0
 
@@ -175,16 +176,21 @@ class Crew:
         if self._thread.is_alive():
             try:
                 ray.get(self.mailbox.stop.remote(), timeout=ABORT_S)
-                ray.get(self.mailbox.post.remote(self._next(Stop())), timeout=ABORT_S)
+                self._send_home()
             except (RayError, GetTimeoutError):
                 logger.warning("the mailbox does not answer; the crew is ended by force")
-            else:
-                self._thread.join(STOP_S)
             if self._thread.is_alive():
                 self._abort()
         if not self._thread.is_alive():
             ray.kill(self.mailbox)
         # Else ranks that come up late hear of Stop; the mailbox ends with its last handle.
+
+    def _send_home(self) -> None:
+        """Post `Stop` until the ranks are gone: a mailbox that restarts has forgotten it."""
+        posted, end = self._next(Stop()), time.monotonic() + STOP_S
+        while self._thread.is_alive() and time.monotonic() < end:
+            ray.get(self.mailbox.post.remote(posted), timeout=ABORT_S)
+            self._thread.join(STOP_AGAIN_S)
 
     def _abort(self) -> None:
         """End a crew that does not stop: a rank hangs, or is still starting."""
