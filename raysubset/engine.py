@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from time import perf_counter
 from typing import Any, Protocol
@@ -160,14 +161,11 @@ def run(
     weights = ledger.weights
     seen = ledger.observations(int(ledger.identity["parts"]["pool"]))
     for phase in phases[ledger.done :]:
-        try:
+        with _whole(ledger):
             watch.round_started(phase, len(phases))
             began = perf_counter()
             selection = _selection(pool, phase, weights, ledger)
             chosen = perf_counter()
-        except (Stopped, TrainingDiverged):
-            ledger.settle()  # the round before is whole, whatever becomes of this one
-            raise
         ledger.settle()
         if weights is not None and ledger.weights is not None:
             weights = replace(weights, checkpoint=ledger.weights.checkpoint)
@@ -185,10 +183,21 @@ def run(
             trained = perf_counter()
         metrics[KEY] = spans_of(ledger.clock, (began, chosen), (start, trained), metrics)
         ledger.append(_round(phase, selection, fit, metrics, seen), fit.saved)
-        watch.round_done(phase, selection, metrics)
+        with _whole(ledger):
+            watch.round_done(phase, selection, metrics)
         logger.info("round %d done", phase.round, extra=_told(phase, metrics))
     ledger.settle()
     return _finish(experiment, phases, trainer, ledger)
+
+
+@contextmanager
+def _whole(ledger: Ledger) -> Generator[None]:
+    """Commit the round that is appended, whatever becomes of the one that comes next."""
+    try:
+        yield
+    except (Stopped, TrainingDiverged):
+        ledger.settle()
+        raise
 
 
 def _told(phase: Phase, metrics: Mapping[str, Any]) -> dict[str, Any]:
