@@ -28,7 +28,7 @@ from raysubset.learn.scoring import PartName
 from raysubset.learn.weights import Weights
 from raysubset.ledger import Ledger, Round
 from raysubset.records import chosen_paths, read_table
-from raysubset.schedule import KEPT, PROXY, Phase
+from raysubset.schedule import KEPT, PROXY, Phase, ceiling
 from raysubset.strategies.selection import Selection
 from raysubset.timeline import KEY, spans_of
 
@@ -114,7 +114,8 @@ class Outcome:
         seconds_other: hand-over and waiting for checkpoints; evaluation is in none of these.
         speed_up: time of the same epochs over the full pool, at this run's seconds per visit,
             over this run's scoring + greedy + training + other.
-        ceiling: 1 / (f + 1 / (3 R)): a forward pass costs a third of a training step.
+        ceiling: 1 / (f + (1 + V / N) / (3 R)): the passes over pool (or candidates) and validation
+            are counted, where a forward pass is taken for a third of a training step.
     """
 
     strategy: str
@@ -308,7 +309,7 @@ def _outcome(
     full_s = second["training"] / visits * num_pool * epochs
     scored = sum(1 for line in rounds if line.get("examples_scored"))
     share = phases[-1].total_visits / (num_pool * epochs)
-    forward = 1 / (3 * _apart(experiment)) if scored else 0.0
+    rows = sum(line.get("examples_scored") or 0.0 for line in rounds) / max(1, scored)
     return Outcome(
         strategy=selection.strategy,
         fraction=selection.fraction,
@@ -328,7 +329,7 @@ def _outcome(
         seconds_training=second["training"],
         seconds_other=other,
         speed_up=full_s / spent if spent else math.nan,
-        ceiling=1 / (share + forward),
+        ceiling=ceiling(share, rows=rows, num_pool=num_pool, apart=_apart(experiment)),
     )
 
 
