@@ -8,6 +8,7 @@ from jobs.benches.handover import handover
 from jobs.benches.measuring import Case
 from jobs.benches.peers import peers
 from jobs.benches.rounds import rounds
+from jobs.benches.run import run
 from jobs.benches.scale import scale
 from jobs.benches.scoring import scoring
 from jobs.benches.training import training
@@ -21,4 +22,5 @@ CASES: dict[str, Case] = {
     "peers": peers,
     "rounds": rounds,
     "scale": scale,
+    "run": run,
 }

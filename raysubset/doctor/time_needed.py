@@ -122,9 +122,7 @@ def _seconds(prepared: Prepared, phase: Phase, paces: Paces, hands: Hands) -> di
     rows = _rows_scored(prepared, phase)
     return {
         "scoring": rows * paces.score_s / hands.scorers,
-        "greedy": paces.greedy_fixed_s + paces.greedy_steps * paces.greedy_step_s
-        if rows
-        else 0.0,
+        "greedy": paces.greedy_fixed_s + paces.greedy_steps * paces.greedy_step_s if rows else 0.0,
         "training": phase.visits * paces.train_s / hands.trainers,
         "evaluation": validation * paces.score_s / hands.trainers,
     }
