@@ -38,7 +38,8 @@ def run_local(
             progress=watch.progress,
         )
         try:
-            return run(prepared.experiment, prepared.phases, pool, trainer, ledger, watch)
+            beside = pool if prepared.experiment.selection.overlap else None
+            return run(prepared.experiment, prepared.phases, pool, trainer, ledger, watch, beside)
         finally:
             trainer.close()
 
