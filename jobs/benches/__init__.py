@@ -6,6 +6,7 @@ from jobs.benches.exact import exact
 from jobs.benches.greedy import greedy
 from jobs.benches.handover import handover
 from jobs.benches.measuring import Case
+from jobs.benches.overlap import overlap
 from jobs.benches.peers import peers
 from jobs.benches.rounds import rounds
 from jobs.benches.run import run
@@ -23,4 +24,5 @@ CASES: dict[str, Case] = {
     "rounds": rounds,
     "scale": scale,
     "run": run,
+    "overlap": overlap,
 }

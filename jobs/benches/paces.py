@@ -14,7 +14,7 @@ from raysubset.learn.layout import autocast, laid_out
 from raysubset.learn.learner import Learner, TrainOrder
 from raysubset.preparation import Prepared
 
-ROWS = 1_280
+ROWS = 512
 Turn = dict[str, np.ndarray]
 """Name -> seconds per row, (wall, CPU)."""
 
@@ -41,25 +41,15 @@ class Paces:
         self.label = torch.from_numpy(np.array(pool.label_N[: len(self.id_N)])).to(device)
         self.ids = torch.from_numpy(np.array(self.id_N)).to(device)
         self.taken: list[Turn] = []
-        self._turn()
+        self.turn()
 
     @property
-    def medians(self) -> Turn:
-        """Medians of all turns."""
-        return {n: np.median([turn[n] for turn in self.taken], axis=0) for n in self.taken[0]}
+    def means(self) -> Turn:
+        """Means of all turns: what a run takes is a sum over good moments and bad ones, too."""
+        return {n: np.mean([turn[n] for turn in self.taken], axis=0) for n in self.taken[0]}
 
-    @property
-    def forward_per_step(self) -> np.ndarray:
-        """q: a bare forward's seconds over a plain step's, (wall, CPU): the median of the turns."""
-        return np.median([turn["forward"] / turn["step"] for turn in self.taken], axis=0)
-
-    def turns(self, count: int) -> list[Turn]:
-        """Measure some turns; return them."""
-        found = [self._turn() for _ in range(count)]
-        self.taken += found
-        return found
-
-    def _turn(self) -> Turn:
+    def turn(self) -> None:
+        """Measure each once more."""
         work: dict[str, Callable[[], object]] = {
             "ours": self._ours,
             "step": self._steps,
@@ -70,7 +60,7 @@ class Paces:
             start = now()
             do()
             found[name] = (now() - start) / len(self.id_N)
-        return found
+        self.taken.append(found)
 
     def _ours(self) -> None:
         order = TrainOrder(
