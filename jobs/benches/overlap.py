@@ -14,7 +14,7 @@ from raysubset.records import read_history
 from raysubset.timeline import BESIDE, timeline_of
 
 SEEDS = (0, 1, 2)
-ROWS = 2_500
+ROWS = 1_500
 _OPTIONS: dict[str, Any] = {
     "data__limit": ROWS,
     "selection__strategy": "glister",

@@ -31,10 +31,10 @@ from raysubset.strategies.selection import Selection
 FRACTIONS = (0.1, 0.3, 0.5)
 APART = 20
 EPOCHS = 2 * APART + 1  # one at random, to have something to select by, then two selections
-ROWS = 2_500
+ROWS = 1_500
 BATCH = 128
 PICKS = ("blocks(50)", "exact")
-EVERY = 3  # epochs between two turns of the paces
+EVERY = 5  # epochs between two turns of the paces
 
 
 def run(asked: Asked) -> Measured:
@@ -141,7 +141,7 @@ class _Aside:
         trainer.evaluator.count = clocked
 
     def progress(self, stage: str, done: int, of: int) -> None:
-        """Take a turn of the paces at the start of every third epoch."""
+        """Take a turn of the paces at the start of every fifth epoch."""
         if stage != "training" or done % (EVERY * self.budget):
             return
         start = now()
