@@ -37,7 +37,8 @@ class Outcome:
             training.
         seconds_greedy: choosing.
         seconds_training: training steps.
-        seconds_other: hand-over and waiting for checkpoints; evaluation is in none of these.
+        seconds_other: hand-over and waiting for checkpoints, or for a selection beside training;
+            evaluation is in none of these.
         speed_up: time of the same epochs over the full pool, at this run's seconds per visit,
             over this run's scoring + greedy + training + other: what it waited for, so that a
             selection beside training (`selection.overlap`) can lift it above its ceiling.

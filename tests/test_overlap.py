@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Callable, Generator
@@ -218,6 +219,19 @@ def test_seconds_beside_training_are_told_and_not_counted_as_waited_for(whole: L
         assert line["seconds_training"] >= line["seconds_training_beside"] > 0
         assert after["examples_scored"] == 160
     assert "seconds_selection_beside" not in rounds[-1]
+
+
+def test_a_speed_up_counts_what_was_waited_for_and_takes_full_at_the_pace_of_epochs_alone(
+    whole: Left,
+):
+    rounds = [line for line in read_history(whole.path) if line["kind"] == "round"]
+    alone = [r["seconds_training"] - r.get("seconds_training_beside", 0.0) for r in rounds]
+    visits = [36 * (2 - ("seconds_training_beside" in r)) for r in rounds]
+    stages = ("scoring", "greedy", "training", "handover", "checkpoint_wait")
+    spent = sum(line[f"seconds_{stage}"] for line in rounds for stage in stages)
+    told = json.loads((whole.path / "result.json").read_text())
+    full = sum(alone) / sum(visits) * 144 * 6
+    assert told["speed_up"] == pytest.approx(full / spent)
 
 
 def test_the_timeline_draws_what_was_recorded(whole: Left):
