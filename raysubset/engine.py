@@ -10,14 +10,15 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, replace
 from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
+from raysubset.ahead import Ahead, Beside, Chosen, OnWeights
 from raysubset.core.observations import Observations
 from raysubset.errors import Stopped, TrainingDiverged
 from raysubset.experiment import Experiment
@@ -28,10 +29,12 @@ from raysubset.learn.partial import Open
 from raysubset.learn.scoring import PartName
 from raysubset.learn.weights import Weights
 from raysubset.ledger import Ledger, Round
-from raysubset.records import chosen_paths, read_table
-from raysubset.schedule import KEPT, PROXY, Phase
+from raysubset.outcome import Outcome as Outcome
+from raysubset.outcome import distinct_ids as distinct_ids
+from raysubset.outcome import outcome_of
+from raysubset.schedule import KEPT, Phase
 from raysubset.strategies.selection import Selection
-from raysubset.timeline import KEY, spans_of
+from raysubset.timeline import KEY, spans_of, with_selection
 
 logger = logging.getLogger(__name__)
 
@@ -48,11 +51,17 @@ class Trainer(Protocol):
     """Where the chosen examples are trained on."""
 
     def fit(
-        self, selection: Selection, phase: PhaseLike, weights: Weights | None, begun: Open | None
+        self,
+        selection: Selection,
+        phase: PhaseLike,
+        weights: Weights | None,
+        begun: Open | None,
+        last_epoch: OnWeights | None = None,
     ) -> Fit:
         """Train a phase from these weights (None: from the start), or what is left of it.
 
         Finished epochs are kept where `begun` says, and those that were kept are not repeated.
+        `last_epoch` is called with the weights at the start of the last epoch.
         """
         ...
 
@@ -90,60 +99,6 @@ class Silence:
         """Do nothing."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What a run gave; one row of a table.
-
-    Attributes:
-        strategy: its name.
-        fraction: as asked for.
-        seed: as asked for.
-        budget: ids an epoch visits while the strategy selects.
-        num_pool: N after filters.
-        epochs: passes over a subset (or the pool); a proxy's are not among them.
-        selections: how many rounds scored the pool.
-        visits: example visits in training, a proxy's not among them.
-        distinct: distinct ids trained on, a proxy's not among them.
-        validation_accuracy: after the last round.
-        tuning_accuracy: after the last round; None without a tuning part.
-        test_accuracy: after the last round; the test part is read here and nowhere else.
-        test_macro_f1: mean of the classes' F1 on the test part.
-        seconds_scoring: forward passes over pool and validation for selection, and a proxy's
-            training.
-        seconds_greedy: choosing.
-        seconds_training: training steps.
-        seconds_other: hand-over and waiting for checkpoints; evaluation is in none of these.
-        speed_up: time of the same epochs over the full pool, at this run's seconds per visit,
-            over this run's scoring + greedy + training + other.
-        ceiling: 1 / (f + 1 / (3 R)): a forward pass costs a third of a training step.
-    """
-
-    strategy: str
-    fraction: float
-    seed: int
-    budget: int
-    num_pool: int
-    epochs: int
-    selections: int
-    visits: int
-    distinct: int
-    validation_accuracy: float
-    tuning_accuracy: float | None
-    test_accuracy: float
-    test_macro_f1: float
-    seconds_scoring: float
-    seconds_greedy: float
-    seconds_training: float
-    seconds_other: float
-    speed_up: float
-    ceiling: float
-
-    @classmethod
-    def of(cls, result: Mapping[str, Any]) -> Outcome:
-        """Return the outcome written in a result.json."""
-        return cls(**{k: result[k] for k in cls.__dataclass_fields__})
-
-
 def run(
     experiment: Experiment,
     phases: tuple[Phase, ...],
@@ -151,8 +106,11 @@ def run(
     trainer: Trainer,
     ledger: Ledger,
     watch: Watch | None = None,
+    beside: Beside | None = None,
 ) -> Outcome:
     """Run what is left of the phases, then read the test part once.
+
+    `beside` selects for the next round while a round's last epoch is trained; None: nobody does.
 
     Raises:
         TrainingDiverged: a loss was not finite; the rounds before it stay.
@@ -171,18 +129,24 @@ def run(
             weights = replace(weights, checkpoint=ledger.weights.checkpoint)
         start = perf_counter()
         begun = ledger.begin(phase, selection)
-        fit = trainer.fit(selection, phase, None if phase.fresh else weights, begun)
-        trained = perf_counter()
-        weights = fit.weights
-        _refuse_divergence(fit)
-        seen = _after(seen, fit.traces)
-        metrics = _metrics(phase, selection, fit, trained - start)
-        metrics["seconds_checkpoint_wait"] = ledger.waited()  # for the round before this one
-        if int(ledger.identity["parts"]["tuning"]):
-            metrics |= _on_tuning(trainer, metrics)
+        with _ahead(beside, phases[phase.round + 1 :]) as ahead:
+            own = None if phase.fresh else weights
+            told = () if ahead is None else (ahead.begin,)
+            fit = trainer.fit(selection, phase, own, begun, *told)
             trained = perf_counter()
-        metrics[KEY] = spans_of(ledger.clock, (began, chosen), (start, trained), metrics)
-        ledger.append(_round(phase, selection, fit, metrics, seen), fit.saved)
+            weights = fit.weights
+            _refuse_divergence(fit)
+            seen = _after(seen, fit.traces)
+            metrics = _metrics(phase, selection, fit, trained - start)
+            metrics["seconds_checkpoint_wait"] = ledger.waited()  # for the round before this one
+            if int(ledger.identity["parts"]["tuning"]):
+                metrics |= _on_tuning(trainer, metrics)
+                trained = perf_counter()
+            metrics[KEY] = spans_of(ledger.clock, (began, chosen), (start, trained), metrics)
+            following = None if ahead is None else ahead.wait(watch.progress)
+        if following is not None:
+            metrics |= _waited(ledger, metrics, following)
+        ledger.append(_round(phase, selection, fit, metrics, seen, following), fit.saved)
         with _whole(ledger):
             watch.round_done(phase, selection, metrics)
         logger.info("round %d done", phase.round, extra=_told(phase, metrics))
@@ -198,6 +162,25 @@ def _whole(ledger: Ledger) -> Generator[None]:
     except (Stopped, TrainingDiverged):
         ledger.settle()
         raise
+
+
+def _ahead(beside: Beside | None, rest: tuple[Phase, ...]) -> AbstractContextManager[Ahead | None]:
+    """Return what selects for the next phase beside the present one; None where nothing does."""
+    if beside is None or not rest or not beside.scores(rest[0]):
+        return nullcontext()
+    return Ahead(beside, rest[0])
+
+
+def _waited(ledger: Ledger, metrics: Mapping[str, Any], following: Chosen) -> dict[str, Any]:
+    """Return a round's hand-over and spans with what it waited for the next one's selection."""
+    (begin, end), (start, stop) = following.span_s, following.waited_s
+    at = ledger.clock.at
+    return {
+        "seconds_handover": metrics["seconds_handover"] + stop - start,
+        "seconds_selection_wait": stop - start,
+        "seconds_selection_beside": end - begin,
+        KEY: with_selection(metrics[KEY], made=(at(begin), at(end)), waited=(at(start), at(stop))),
+    }
 
 
 def _told(phase: Phase, metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -223,7 +206,7 @@ def _finish(
     if result is not None and set(Outcome.__dataclass_fields__) <= set(result):
         return Outcome.of(result)
     test = trainer.evaluate("test", ledger.weights)
-    outcome = _outcome(experiment, phases, ledger, test)
+    outcome = outcome_of(experiment, phases, ledger, test)
     ledger.finish(asdict(outcome) | {f"test_{k}": v for k, v in test.items()})
     return outcome
 
@@ -280,7 +263,12 @@ def _after(seen: Observations, traces: list[EpochTrace]) -> Observations:
 
 
 def _round(
-    phase: Phase, selection: Selection, fit: Fit, metrics: dict[str, Any], seen: Observations
+    phase: Phase,
+    selection: Selection,
+    fit: Fit,
+    metrics: dict[str, Any],
+    seen: Observations,
+    following: Chosen | None,
 ) -> Round:
     epochs = [
         {
@@ -293,66 +281,10 @@ def _round(
         for index, trace in enumerate(fit.traces)
     ]
     return Round(
-        phase=phase, selection=selection, metrics=metrics, observations=seen, epochs=epochs
+        phase=phase,
+        selection=selection,
+        metrics=metrics,
+        observations=seen,
+        epochs=epochs,
+        following=None if following is None else (following.phase, following.selection),
     )
-
-
-def _outcome(
-    experiment: Experiment,
-    phases: tuple[Phase, ...],
-    ledger: Ledger,
-    test: Mapping[str, float],
-) -> Outcome:
-    rounds = [line for line in ledger.history() if line["kind"] == "round"]
-    second = {
-        stage: sum(line.get(f"seconds_{stage}") or 0.0 for line in rounds)
-        for stage in ("scoring", "greedy", "training", "handover", "checkpoint_wait")
-    }
-    proxy_s = sum(r["seconds_training"] for r in rounds if r["strategy"] == PROXY)
-    second["training"] -= proxy_s
-    second["scoring"] += proxy_s
-    second["checkpoint_wait"] += ledger.waited()  # for the last round
-    other = second["handover"] + second["checkpoint_wait"]
-    spent = second["scoring"] + second["greedy"] + second["training"] + other
-    own = [phase for phase in phases if phase.strategy != PROXY]
-    num_pool, visits = int(ledger.identity["pool"]), sum(phase.visits for phase in own)
-    selection, epochs = experiment.selection, experiment.training.epochs
-    full_s = second["training"] / visits * num_pool * epochs
-    scored = sum(1 for line in rounds if line.get("examples_scored"))
-    share = phases[-1].total_visits / (num_pool * epochs)
-    forward = 1 / (3 * _apart(experiment)) if scored else 0.0
-    return Outcome(
-        strategy=selection.strategy,
-        fraction=selection.fraction,
-        seed=experiment.seed,
-        budget=phases[-1].budget,
-        num_pool=num_pool,
-        epochs=sum(len(phase.epochs) for phase in own),
-        selections=scored,
-        visits=visits,
-        distinct=distinct_ids(ledger),
-        validation_accuracy=rounds[-1]["validation_accuracy"],
-        tuning_accuracy=rounds[-1].get("tuning_accuracy"),
-        test_accuracy=test["accuracy"],
-        test_macro_f1=test["macro_f1"],
-        seconds_scoring=second["scoring"],
-        seconds_greedy=second["greedy"],
-        seconds_training=second["training"],
-        seconds_other=other,
-        speed_up=full_s / spent if spent else math.nan,
-        ceiling=1 / (share + forward),
-    )
-
-
-def _apart(experiment: Experiment) -> int:
-    """Return the epochs between two selections; goal smaller selects once."""
-    once = experiment.selection.goal == "smaller"
-    return experiment.training.epochs if once else experiment.selection.select_every
-
-
-def distinct_ids(ledger: Ledger) -> int:
-    """Return how many distinct ids the run trained on."""
-    seen: np.ndarray = np.zeros(0, dtype=np.int64)
-    for path in chosen_paths(ledger.path):
-        seen = np.union1d(seen, read_table(path)["id"].to_numpy())
-    return len(seen)

@@ -140,6 +140,10 @@ class SelectionSettings(Settings):
     batch_size: Annotated[int, Field(ge=1)] = 256
     """Examples per scoring call."""
 
+    overlap: bool = False
+    """Select for the next round beside a round's last epoch, at the weights at its start (--local
+    only): hides the selection's time, with a choice that is an epoch older."""
+
     glister: GlisterSettings = GlisterSettings()
 
     @model_validator(mode="after")

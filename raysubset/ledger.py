@@ -19,7 +19,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ from raysubset.core.observations import Observations
 from raysubset.errors import RunFolderError
 from raysubset.experiment import Experiment
 from raysubset.files import nearest_folder, take_lock, write_json, write_text
+from raysubset.finished import Round as Round
 from raysubset.learn.checkpoint import CheckpointRef, Files, file_hash
 from raysubset.learn.partial import Open
 from raysubset.learn.weights import Weights
@@ -55,30 +55,18 @@ from raysubset.storage import staging
 from raysubset.storage.mirror import Mirror
 from raysubset.strategies.selection import Selection
 from raysubset.timeline import KEY, Clock, with_checkpoint
-from raysubset.unfinished import PARTIAL, begin_round, forget_round, read_begun
+from raysubset.unfinished import (
+    AHEAD,
+    PARTIAL,
+    begin_round,
+    forget_round,
+    read_begun,
+    write_choice,
+)
 
 logger = logging.getLogger(__name__)
 Saved = Callable[[], tuple[Files, float]]
 EXPERIMENT = "experiment.yaml"
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Round:
-    """A finished round.
-
-    Attributes:
-        phase: what was planned.
-        selection: what was chosen.
-        metrics: validation figures and seconds by stage.
-        observations: what training saw of the pool so far.
-        epochs: one record per epoch: epoch, loss, accuracy, lr, visits.
-    """
-
-    phase: Phase
-    selection: Selection
-    metrics: Mapping[str, Any]
-    observations: Observations
-    epochs: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
 
 class Ledger:
@@ -201,8 +189,10 @@ class Ledger:
             return None  # damaged: it is made again from the rounds
 
     def begun(self, phase: Phase) -> Selection | None:
-        """Return the choice with which a phase was begun before; None where it was not."""
-        return read_begun(self._partial(phase.round), self._link(phase.round))
+        """Return the choice with which a phase was begun, or made ahead; None without one."""
+        begun = read_begun(self._partial(phase.round), self._link(phase.round))
+        ahead = self._folder(phase.round - 1) / AHEAD
+        return read_begun(ahead, self._ahead_link(phase.round)) if begun is None else begun
 
     def begin(self, phase: Phase, selection: Selection) -> Open:
         """Write a phase's choice down before it is trained on; return what its trainer keeps by."""
@@ -215,6 +205,12 @@ class Ledger:
 
     def append(self, round_: Round, saved: Saved) -> None:
         """Commit a round as soon as its state is saved, in a thread beside what comes next."""
+        if round_.following is not None:
+            phase, choice = round_.following
+            with self._disk_errors():  # now: it is the next thing that is asked for
+                ahead = self._folder(round_.phase.round) / AHEAD
+                ahead.parent.mkdir(exist_ok=True)
+                write_choice(ahead, choice, phase, self._ahead_link(phase.round))
         self._pending.begin(lambda: self._whole(round_, saved))
 
     def settle(self) -> None:
@@ -264,20 +260,20 @@ class Ledger:
         """Return the lines of history.jsonl."""
         return read_history(self.path)
 
-    def _upload(self, number: int, files: Files) -> None:
+    def _upload(self, round_: Round, files: Files) -> None:
         """Upload what only a manifest makes valid, before it."""
-        folder = self._folder(number)
-        for name in (*(f"checkpoint/{n}" for n in files), "selection.parquet", OBSERVATIONS):
+        folder = self._folder(round_.phase.round)
+        for name in (*(f"checkpoint/{n}" for n in files), *round_.written_early):
             staging.keep(folder / name)
 
     def _commit(self, round_: Round, metrics: dict[str, Any], files: Files) -> CheckpointRef:
         number = round_.phase.round
-        self._upload(number, files)
+        self._upload(round_, files)
         metrics = {"strategy": round_.phase.strategy, **metrics}
         folder = self._folder(number)
         write_json(folder / "metrics.json", metrics | {"trace": round_.epochs})
         named = {f"checkpoint/{name}": digest for name, digest in files.items()}
-        for name in ("selection.parquet", "metrics.json", OBSERVATIONS):
+        for name in ("metrics.json", *round_.written_early):
             named[name] = file_hash(folder / name)
         manifest = {
             **self._link(number),
@@ -307,6 +303,9 @@ class Ledger:
 
     def _partial(self, number: int) -> Path:
         return self._folder(number) / PARTIAL
+
+    def _ahead_link(self, number: int) -> dict[str, Any]:
+        return {"round": number, "data": self.identity["data"]}  # the manifest ties the rest
 
     def _link(self, number: int) -> dict[str, Any]:
         return {"round": number, "parent": self._parent, "data": self.identity["data"]}

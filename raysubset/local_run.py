@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ import torch
 from raysubset.engine import Outcome, Silence, Watch, run
 from raysubset.errors import ConfigError
 from raysubset.learn.local import local_ports
-from raysubset.learn.numerics import settled
+from raysubset.learn.numerics import full_fp32, settled
 from raysubset.learn.problem import torch_threads
 from raysubset.preparation import Prepared, tracked_ledger
 from raysubset.storage.staging import staged
@@ -23,7 +24,10 @@ def run_local(
     watch = watch or Silence()
     resources = prepared.experiment.resources
     device = local_device(resources.device)  # before the run folder is made
+    overlap = prepared.experiment.selection.overlap
     with (
+        # Scoring asks for it, and it holds for the whole process: also for training beside it.
+        full_fp32() if overlap else nullcontext(),
         torch_threads(resources.threads_per_rank),
         settled(prepared.experiment.training),
         staged(run_dir) as folder,
@@ -38,7 +42,8 @@ def run_local(
             progress=watch.progress,
         )
         try:
-            return run(prepared.experiment, prepared.phases, pool, trainer, ledger, watch)
+            beside = pool if overlap else None
+            return run(prepared.experiment, prepared.phases, pool, trainer, ledger, watch, beside)
         finally:
             trainer.close()
 

@@ -92,6 +92,20 @@ def plan(experiment: Experiment, num_pool: int, num_rows: int | None = None) -> 
     return _cut(stretches)
 
 
+def ceiling(share: float, *, rows: float, num_pool: int, apart: int) -> float:
+    """Return the largest speed-up of a run: 1 / (share + (rows / N) / (3 R)).
+
+    A forward pass is taken for a third of a training step, row by row.
+
+    Args:
+        share: example visits, of those of as many epochs over the pool.
+        rows: read by one selection: the pool (or its candidates) and validation; 0 where none is.
+        num_pool: N.
+        apart: R, the epochs between two selections.
+    """
+    return 1 / (share + rows / num_pool / (3 * apart))
+
+
 def _glister(experiment: Experiment, budget: int, num_pool: int, every: int) -> list[_Stretch]:
     """A first phase without a selection (nothing is learned yet), then GLISTER.
 

@@ -18,11 +18,13 @@ STAGES = (
     "greedy",
     "training",
     "evaluation",
+    "selection_beside",
     "checkpoint_write",
     "checkpoint_wait",
 )
 """In the order of a round; `checkpoint_write` runs beside the next round's first stages."""
-BESIDE = "checkpoint_write"
+BESIDE = ("checkpoint_write", "selection_beside")
+"""What runs beside other stages, and is in no sum of what was waited for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +123,20 @@ def spans_of(
     return {"since": clock.since_s, "spans": [[s, a, b] for s, a, b in spans if b > a]}
 
 
+def with_selection(
+    told: Mapping[str, Any], *, made: tuple[float, float], waited: tuple[float, float]
+) -> dict[str, Any]:
+    """Return a round's spans with the next round's selection, made beside its last epoch.
+
+    Args:
+        told: what `spans_of` returned.
+        made: (begin, end) of the selection, as offsets of the same clock.
+        waited: (begin, end) of the wait for it, once the round was trained and evaluated.
+    """
+    spans = [["handover", *waited], ["selection_beside", *made]]
+    return {**told, "spans": [*told["spans"], *spans]}
+
+
 def with_checkpoint(told: Mapping[str, Any], *, write_s: float) -> dict[str, Any]:
     """Return a round's spans with its checkpoint, written from the end of the fit on.
 
@@ -129,7 +145,8 @@ def with_checkpoint(told: Mapping[str, Any], *, write_s: float) -> dict[str, Any
         write_s: how long writing took, beside the rest.
     """
     spans = [list(span) for span in told["spans"]]
-    begin = max((span[2] for span in spans), default=0.0)
+    fit = [span for span in spans if span[0] in ("training", "evaluation")]
+    begin = max((span[2] for span in fit or spans), default=0.0)
     written = ["checkpoint_write", begin, begin + write_s]
     return {**told, "spans": [*spans, written]}
 

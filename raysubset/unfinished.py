@@ -2,7 +2,8 @@
 
 A run that ends in the middle of a round goes on with exactly this choice, and from the last of its
 epochs that `learn.partial` kept. All of it lies in rounds/0007/partial and is gone once the round
-is committed.
+is committed. With `selection.overlap` the choice is made before the round before is committed, so
+it stands in that round's folder, rounds/0006/ahead, and its manifest names it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from raysubset.strategies.selection import Selection
 
 logger = logging.getLogger(__name__)
 ROUND, SELECTION = BEGUN
-PARTIAL = "partial"
+PARTIAL, AHEAD = "partial", "ahead"
+"""What a round was begun with; in the round before, what it is to be begun with."""
 
 
 def begin_round(
@@ -42,21 +44,26 @@ def begin_round(
         every_s: see `Open`.
     """
     if read_begun(folder, link) is None:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        write_selection(folder / SELECTION, selection, phase)
-        told = {
-            **link,
-            "selection": file_hash(folder / SELECTION),
-            "num_pool": selection.num_pool,
-            "num_classes": selection.num_classes,
-            "fraction": selection.fraction,
-            "weighted": selection.weights is not None,
-            # Pairs, because the order of names is part of what the history shows.
-            "facts": [[name, value] for name, value in selection.facts.items()],
-        }
-        write_json(folder / ROUND, told)
+        write_choice(folder, selection, phase, link)
     return Open(folder=str(folder), key=file_hash(folder / ROUND), every_s=every_s)
+
+
+def write_choice(folder: Path, selection: Selection, phase: Phase, link: Mapping[str, Any]) -> None:
+    """Write a choice that a phase is to be begun with; whatever stood in the folder goes."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    write_selection(folder / SELECTION, selection, phase)
+    told = {
+        **link,
+        "selection": file_hash(folder / SELECTION),
+        "num_pool": selection.num_pool,
+        "num_classes": selection.num_classes,
+        "fraction": selection.fraction,
+        "weighted": selection.weights is not None,
+        # Pairs, because the order of names is part of what the history shows.
+        "facts": [[name, value] for name, value in selection.facts.items()],
+    }
+    write_json(folder / ROUND, told)
 
 
 def read_begun(folder: Path, link: Mapping[str, Any]) -> Selection | None:

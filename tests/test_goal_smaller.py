@@ -76,7 +76,7 @@ def test_a_proxy_is_a_cost_of_choosing_and_no_training(run: Left):
     assert result["seconds_scoring"] == pytest.approx(scoring + training["proxy"])
     assert (result["visits"], result["distinct"], result["epochs"]) == (36 * 6, 36, 6)
     assert result["selections"] == 1
-    assert result["ceiling"] == pytest.approx(1 / (0.25 + 3 / 6 + 1 / (3 * 6)))
+    assert result["ceiling"] == pytest.approx(1 / (0.25 + 3 / 6 + (1 + 16 / 144) / (3 * 6)))
 
 
 def test_an_id_that_only_the_proxy_saw_was_never_chosen(run: Left):

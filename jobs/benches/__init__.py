@@ -6,8 +6,10 @@ from jobs.benches.exact import exact
 from jobs.benches.greedy import greedy
 from jobs.benches.handover import handover
 from jobs.benches.measuring import Case
+from jobs.benches.overlap import overlap
 from jobs.benches.peers import peers
 from jobs.benches.rounds import rounds
+from jobs.benches.run import run
 from jobs.benches.scale import scale
 from jobs.benches.scoring import scoring
 from jobs.benches.training import training
@@ -21,4 +23,6 @@ CASES: dict[str, Case] = {
     "peers": peers,
     "rounds": rounds,
     "scale": scale,
+    "run": run,
+    "overlap": overlap,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -118,8 +118,10 @@ class RayTrainer:
         phase: PhaseLike,
         weights: Weights | None,
         begun: Open | None = None,
+        last_epoch: Callable[[Weights], object] | None = None,
     ) -> Fit:
         """Train one phase from these weights (None: from the start), or what is left of it."""
+        assert last_epoch is None, "selection.overlap is refused on Ray"
         start = time.perf_counter()
         work = train_order(selection, phase)
         order = Train(

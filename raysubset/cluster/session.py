@@ -24,7 +24,7 @@ from raysubset.cluster.room import (
     wanted_scorers,
     whole_gpus,
 )
-from raysubset.errors import RoomError
+from raysubset.errors import ConfigError, RoomError
 from raysubset.experiment import Experiment, ResourceSettings
 from raysubset.preparation import settled, settled_here
 
@@ -41,6 +41,7 @@ def ray_session(experiment: Experiment) -> Generator[Room]:
     Raises:
         RoomError: no Ray, or less room than the experiment asks for; nothing was started on it.
     """
+    _refuse_overlap(experiment)
     with _connection(experiment):
         yield find_room(experiment.resources)
 
@@ -51,6 +52,7 @@ def settled_on_ray(experiment: Experiment) -> Experiment:
     Raises:
         RoomError: no Ray answers at RAY_ADDRESS.
     """
+    _refuse_overlap(experiment)
     if not on_a_cluster():
         return settled_here(experiment)
     with _connection(experiment):
@@ -60,6 +62,20 @@ def settled_on_ray(experiment: Experiment) -> Experiment:
 def on_a_cluster() -> bool:
     """Return whether a Ray is there to run on; else a private one starts on this machine."""
     return ray.is_initialized() or bool(os.environ.get("RAY_ADDRESS"))
+
+
+def _refuse_overlap(experiment: Experiment) -> None:
+    """Refuse what only one process does; it would else be left out in silence.
+
+    Raises:
+        ConfigError: `selection.overlap`.
+    """
+    if experiment.selection.overlap:
+        raise ConfigError(
+            "selection.overlap=true selects beside training in one process, and this run is on "
+            "Ray, where a round's scorers wait for its last epoch; add --local, or set "
+            "--selection.overlap false."
+        )
 
 
 def find_room(asked: ResourceSettings) -> Room:

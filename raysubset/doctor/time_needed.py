@@ -10,7 +10,7 @@ from raysubset.doctor.fitting import Plan
 from raysubset.doctor.rehearsing import Paces
 from raysubset.preparation import Prepared
 from raysubset.report.wording import duration
-from raysubset.schedule import Phase
+from raysubset.schedule import Phase, ceiling
 
 STAGES = ("scoring", "greedy", "training", "evaluation")
 
@@ -37,7 +37,7 @@ class TimeNeeded:
         per_round: stage -> seconds of a round that selects (of any, where none does).
         rounds: of the run.
         speed_up: full training of as many epochs, over this run.
-        ceiling: 1 / (f + 1 / (3 R)): what no selection at this rhythm can beat.
+        ceiling: 1 / (f + (1 + V / N) / (3 R)): what no selection at this rhythm can beat.
     """
 
     total: dict[str, float]
@@ -73,7 +73,7 @@ def time_needed(prepared: Prepared, paces: Paces, hands: Hands) -> TimeNeeded:
     spent = sum(total[stage] for stage in ("scoring", "greedy", "training"))
     once = experiment.selection.goal == "smaller"
     apart = epochs if once else min(epochs, experiment.selection.select_every)
-    scored = any(each["scoring"] for each in rounds)
+    rows = max(_rows_scored(prepared, phase) for phase in prepared.phases)
     share = prepared.phases[-1].total_visits / (pool * epochs)
     return TimeNeeded(
         total=total,
@@ -82,7 +82,7 @@ def time_needed(prepared: Prepared, paces: Paces, hands: Hands) -> TimeNeeded:
         },
         rounds=len(rounds),
         speed_up=full_s / spent if spent else math.nan,
-        ceiling=1 / (share + (1 / (3 * apart) if scored else 0.0)),
+        ceiling=ceiling(share, rows=rows, num_pool=pool, apart=apart),
     )
 
 
@@ -119,15 +119,20 @@ _COSTLY = (
 
 def _seconds(prepared: Prepared, phase: Phase, paces: Paces, hands: Hands) -> dict[str, float]:
     validation = prepared.problem.parts.validation.num_examples
-    pool = len(prepared.chooser.id_N)
-    selects = phase.strategy == "glister" and phase.budget < pool
-    candidates = prepared.experiment.selection.candidates
-    scored = pool if candidates == 1 else min(pool, math.ceil(candidates * phase.budget))
+    rows = _rows_scored(prepared, phase)
     return {
-        "scoring": (validation + scored) * paces.score_s / hands.scorers if selects else 0.0,
-        "greedy": paces.greedy_fixed_s + paces.greedy_steps * paces.greedy_step_s
-        if selects
-        else 0.0,
+        "scoring": rows * paces.score_s / hands.scorers,
+        "greedy": paces.greedy_fixed_s + paces.greedy_steps * paces.greedy_step_s if rows else 0.0,
         "training": phase.visits * paces.train_s / hands.trainers,
         "evaluation": validation * paces.score_s / hands.trainers,
     }
+
+
+def _rows_scored(prepared: Prepared, phase: Phase) -> int:
+    """Return how many rows of pool and validation a phase's selection reads."""
+    pool = len(prepared.chooser.id_N)
+    if phase.strategy != "glister" or phase.budget == pool:
+        return 0
+    candidates = prepared.experiment.selection.candidates
+    scored = pool if candidates == 1 else min(pool, math.ceil(candidates * phase.budget))
+    return prepared.problem.parts.validation.num_examples + scored

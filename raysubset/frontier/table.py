@@ -48,7 +48,7 @@ class TrialRow:
         seconds_greedy: choosing.
         seconds_training: training steps.
         seconds_other: hand-over and checkpoints.
-        ceiling: the largest speed-up possible, 1 / (f + 1 / (3 R)).
+        ceiling: the largest speed-up possible, 1 / (f + (1 + V / N) / (3 R)).
         mode: "local", all in the trial's own process, or "crew", with ranks of its own.
         judge: the part on which the climb was watched; see `target.Climb`.
         climb_s: seconds at the end of each round.

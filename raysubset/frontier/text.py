@@ -134,7 +134,7 @@ def _notes(answer: Answer, price_per_hour: float | None) -> tuple[str, ...]:
         "valid. labels: validation rows whose labels were used to select or to train. select: "
         "scoring, greedy, hand-over and waiting; neither process start nor evaluation is counted.",
         "speed-up: full's time over this one's, selection included; share: of its ceiling, where "
-        "a forward pass costs a third of a training step.",
+        "the passes over pool and validation count as a third of a training step a row.",
     ]
     if answer.judge is not None and answer.max_drop is not None:
         notes.append(

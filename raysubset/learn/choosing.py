@@ -128,6 +128,11 @@ class Chooser:
         self.parts, self.strategies, self.candidates = parts, dict(strategies), candidates
         self.batch_size, self.seed = batch_size, seed
 
+    def scores(self, phase: PhaseLike) -> bool:
+        """Return whether the selection of a phase reads the model: what reads all takes all."""
+        needs = self.strategies[phase.strategy].needs if phase.strategy in self.strategies else ()
+        return phase.budget < len(self.id_N) and "factors" in needs
+
     def select(self, phase: PhaseLike, score_and_choose: ScoreAndChoose) -> Selection:
         """Return the selection of a phase, with its seconds by stage among the facts.
 
@@ -143,7 +148,7 @@ class Chooser:
             epochs=phase.epochs,
         )
         busy_s, ranges = 0.0, list[RowRange]()
-        if phase.budget == len(self.id_N) or "factors" not in strategy.needs:
+        if not self.scores(phase):
             chosen = _timed(choice, self._pool(), self._validation())
         else:
             ranges, choice = self._work(phase, choice)

@@ -59,7 +59,17 @@ class LocalPool:
 
     def select(self, phase: PhaseLike, weights: Weights | None) -> Selection:
         """Return the selection of a phase, at these weights where it needs any."""
+        return self._select(phase, weights, self.progress)
 
+    def scores(self, phase: PhaseLike) -> bool:
+        """Return whether the selection of a phase needs weights, and so takes time."""
+        return self.chooser.scores(phase)
+
+    def select_beside(self, phase: PhaseLike, weights: Weights, progress: Progress) -> Selection:
+        """Return what `select` returns, while another thread trains a model of its own."""
+        return self._select(phase, weights, progress)
+
+    def _select(self, phase: PhaseLike, weights: Weights | None, progress: Progress) -> Selection:
         def score_and_choose(ranges: Sequence[RowRange], choice: Choice) -> tuple[Selection, float]:
             assert weights is not None, "a phase that scores comes after one that trains"
             self.scorer.load(weights.state())
@@ -67,9 +77,9 @@ class LocalPool:
             start = perf_counter()
             for rows in ranges:
                 outputs.append(self.scorer.score(rows, embeddings=choice.embeddings))
-                self.progress("scoring", len(outputs), len(ranges))
+                progress("scoring", len(outputs), len(ranges))
             busy_s = perf_counter() - start
-            return choose(choice, outputs, self.scorer.device, self.progress), busy_s
+            return choose(choice, outputs, self.scorer.device, progress), busy_s
 
         return self.chooser.select(phase, score_and_choose)
 
@@ -95,21 +105,28 @@ class LocalTrainer:
         phase: PhaseLike,
         weights: Weights | None,
         begun: Open | None = None,
+        last_epoch: Callable[[Weights], object] | None = None,
     ) -> Fit:
-        """Train one phase from these weights (None: from the start), or what is left of it."""
+        """Train one phase from these weights (None: from the start), or what is left of it.
+
+        `last_epoch` is called with the weights at the start of the last epoch.
+        """
         kept = partial_of(begun)
         if kept is None:
             self._continue_from(weights)
         else:
             self.learner.load(kept.checkpoint)
         start = perf_counter() - (kept.seconds if kept else 0.0)
-        traces = self._train(train_order(selection, phase), begun, kept)
+        last = _LastEpoch(self.learner, last_epoch)
+        traces = self._train(train_order(selection, phase), begun, kept, last)
         trained = perf_counter()
         self.learner.round = phase.round
         metrics = {
             f"validation_{k}": v for k, v in merge_counts(self._counts("validation")).items()
         }
         metrics["seconds_training"] = trained - start
+        if last_epoch is not None:
+            metrics["seconds_training_beside"] = trained - last.began
         metrics["seconds_evaluation"] = perf_counter() - trained
         snapshot = self.learner.snapshot(phase.round)
         saved = self._save(snapshot)
@@ -118,7 +135,7 @@ class LocalTrainer:
         return Fit(weights=weights, traces=traces, metrics=metrics, saved=saved.result)
 
     def _train(
-        self, order: TrainOrder, begun: Open | None, kept: Partial | None
+        self, order: TrainOrder, begun: Open | None, kept: Partial | None, last: _LastEpoch
     ) -> list[EpochTrace]:
         before, unheld = traces_of(kept) if kept else [], list[EpochTrace]()
         keeper = begun and Keeper(
@@ -133,7 +150,11 @@ class LocalTrainer:
             if keeper and keeper.due():
                 keeper.hold(unheld)
                 unheld.clear()
+            if trace.epoch + 2 == order.epochs.stop:
+                last.begin()
 
+        if len(before) + 1 == len(order.epochs):
+            last.begin()
         try:
             return before + self.learner.train(
                 order,
@@ -169,6 +190,19 @@ class LocalTrainer:
     def _save(self, snapshot: Snapshot) -> Future[tuple[Files, float]]:
         folder = checkpoint_folder(self.rounds, int(snapshot.trainer["round"]))
         return self._writer.submit(write_checkpoint, folder, snapshot)
+
+
+class _LastEpoch:
+    """Tells whoever asks of the start of a phase's last epoch."""
+
+    def __init__(self, learner: Learner, told: Callable[[Weights], object] | None) -> None:
+        self.learner, self.told, self.began = learner, told, 0.0
+
+    def begin(self) -> None:
+        """Give a copy of the weights, as they are now."""
+        if self.told is not None:
+            self.told(Weights(round=-1, tensors=self.learner.weights()))
+            self.began = perf_counter()
 
 
 def part_ranges(problem: Problem, part: PartName) -> list[RowRange]:

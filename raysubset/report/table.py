@@ -216,8 +216,9 @@ def _of_ceiling(outcome: Outcome) -> str:
 def _notes(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
     notes = [
         "speed-up: against the same epochs over the whole pool at this run's own seconds per "
-        "visit; evaluation is not counted. Its ceiling takes a forward pass for a third of a "
-        "training step, so a share above 100 % means that it cost less here."
+        "visit; evaluation is not counted. Its ceiling counts the passes over pool and validation "
+        "and takes a forward pass for a third of a training step, so a share above 100 % means "
+        "that it cost less here."
     ]
     if any(o.strategy == "full-compressed" for o in outcomes):
         notes.append(

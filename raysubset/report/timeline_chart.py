@@ -23,6 +23,7 @@ ROWS = {
     "greedy": ("greedy", "vermillion"),
     "training": ("training", "blue"),
     "evaluation": ("evaluation", "green"),
+    "selection_beside": ("the next selection, beside", "orange"),
     "checkpoint_write": ("checkpoint, beside the rest", "purple"),
     "checkpoint_wait": ("waiting for a checkpoint", "grey"),
 }
@@ -107,9 +108,9 @@ def stages_table(record: RunRecord) -> Table | None:
         return None
     totals = _totals(timeline)
     shown = [stage for stage in STAGES if totals[stage] > 0]
-    whole = sum(seconds for stage, seconds in totals.items() if stage != BESIDE)
+    whole = sum(seconds for stage, seconds in totals.items() if stage not in BESIDE)
     longest = {stage: _longest(timeline, stage) for stage in shown}
-    shares = tuple(percent(totals[s] / whole, 0) if s != BESIDE else "beside" for s in shown)
+    shares = tuple(percent(totals[s] / whole, 0) if s not in BESIDE else "beside" for s in shown)
     return Table(
         columns=(
             Column(name="stage", cells=tuple(ROWS[s][0] for s in shown), words=True),

@@ -6,11 +6,15 @@ import os
 from typing import Any
 
 import pytest
+import ray
 
+from raysubset.cluster import session
 from raysubset.cluster.room import Room, beside_other_trials, local_cpus, plan_room
+from raysubset.cluster.session import settled_on_ray
 from raysubset.cluster.sweeping import plan_places
-from raysubset.errors import RoomError
+from raysubset.errors import ConfigError, RoomError
 from raysubset.experiment import ResourceSettings
+from tests.small_runs import experiment
 
 
 def asked(workers: int = 2, scorers: int = 2, **options: Any) -> ResourceSettings:
@@ -192,3 +196,11 @@ def test_a_machine_says_how_many_it_places(
         local_cpus(resources)
     assert sentence in str(caught.value)
     assert "RAY_ADDRESS" in str(caught.value)
+
+
+def test_selecting_beside_training_is_refused_on_ray_before_any_work():
+    overlapped, before = experiment(selection__overlap=True), ray.is_initialized()
+    for refuse in (session.ray_session(overlapped).__enter__, lambda: settled_on_ray(overlapped)):
+        with pytest.raises(ConfigError, match=r"selection\.overlap=true.*add --local"):
+            refuse()
+    assert ray.is_initialized() == before

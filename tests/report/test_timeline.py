@@ -57,7 +57,7 @@ def test_the_bars_of_a_stage_sum_to_its_recorded_seconds(runs: Runs):
 
 def test_no_bar_ends_before_it_begins_and_stages_that_exclude_each_other_never_meet(runs: Runs):
     for folder in runs.folders.values():
-        bars = [bar for bar in told(folder).bars if bar.stage != BESIDE]
+        bars = [bar for bar in told(folder).bars if bar.stage not in BESIDE]
         assert all(bar.end_s >= bar.begin_s >= 0 for bar in told(folder).bars)
         for stage in STAGES:
             own = sorted(b.begin_s for b in bars if b.stage == stage)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from raysubset.errors import RunFolderError, Stopped
+from raysubset.learn.local import LocalPool
 from raysubset.ledger import Ledger
 from raysubset.local_run import run_local
 from raysubset.storage import owner, remote
@@ -124,6 +125,26 @@ def test_a_run_killed_between_files_and_manifest_ends_like_the_undisturbed(
     bucket.live()
     play("glister", resume=True)
     assert_same_run(left(bucket), undisturbed("glister"))
+
+
+def test_a_choice_made_ahead_is_on_the_store_with_the_round_before(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    ready = prepared(**RUNS["glister"], selection__overlap=True)
+    run_local(ready, tmp_path / "whole")
+
+    def meet(verb: str, name: str) -> None:
+        if verb == "write" and "rounds/0001" in name:
+            bucket.die_at(0)
+            raise Dead(name)
+
+    bucket.meet = meet
+    with pytest.raises(Dead):
+        run_local(ready, URI)
+    bucket.live()
+    monkeypatch.setattr(LocalPool, "select", lambda *_: pytest.fail("it was chosen already"))
+    run_local(ready, URI, resume=True)
+    assert_same_run(left(bucket), Left(tmp_path / "whole"))
 
 
 def test_a_run_stopped_in_good_order_has_left_all_it_had(
