@@ -205,9 +205,11 @@ def _finish(
     result = ledger.result
     if result is not None and set(Outcome.__dataclass_fields__) <= set(result):
         return Outcome.of(result)
+    commit_s = ledger.waited()  # for the last round, whose figures are written by then
     test = trainer.evaluate("test", ledger.weights)
-    outcome = outcome_of(experiment, phases, ledger, test)
-    ledger.finish(asdict(outcome) | {f"test_{k}": v for k, v in test.items()})
+    outcome = outcome_of(experiment, phases, ledger, test, commit_s)
+    told = {f"test_{k}": v for k, v in test.items()} | {"seconds_last_commit": commit_s}
+    ledger.finish(asdict(outcome) | told)
     return outcome
 
 
