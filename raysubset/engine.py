@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Generator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from time import perf_counter
 from typing import Any, Protocol
@@ -119,14 +119,11 @@ def run(
     weights = ledger.weights
     seen = ledger.observations(int(ledger.identity["parts"]["pool"]))
     for phase in phases[ledger.done :]:
-        try:
+        with _whole(ledger):
             watch.round_started(phase, len(phases))
             began = perf_counter()
             selection = _selection(pool, phase, weights, ledger)
             chosen = perf_counter()
-        except Stopped:
-            ledger.settle()  # the round before is whole, whatever becomes of this one
-            raise
         ledger.settle()
         if weights is not None and ledger.weights is not None:
             weights = replace(weights, checkpoint=ledger.weights.checkpoint)
@@ -141,6 +138,7 @@ def run(
             _refuse_divergence(fit)
             seen = _after(seen, fit.traces)
             metrics = _metrics(phase, selection, fit, trained - start)
+            metrics["seconds_checkpoint_wait"] = ledger.waited()  # for the round before this one
             if int(ledger.identity["parts"]["tuning"]):
                 metrics |= _on_tuning(trainer, metrics)
                 trained = perf_counter()
@@ -149,10 +147,21 @@ def run(
         if following is not None:
             metrics |= _waited(ledger, metrics, following)
         ledger.append(_round(phase, selection, fit, metrics, seen, following), fit.saved)
-        watch.round_done(phase, selection, metrics)
+        with _whole(ledger):
+            watch.round_done(phase, selection, metrics)
         logger.info("round %d done", phase.round, extra=_told(phase, metrics))
     ledger.settle()
     return _finish(experiment, phases, trainer, ledger)
+
+
+@contextmanager
+def _whole(ledger: Ledger) -> Generator[None]:
+    """Commit the round that is appended, whatever becomes of the one that comes next."""
+    try:
+        yield
+    except (Stopped, TrainingDiverged):
+        ledger.settle()
+        raise
 
 
 def _ahead(beside: Beside | None, rest: tuple[Phase, ...]) -> AbstractContextManager[Ahead | None]:
@@ -196,9 +205,11 @@ def _finish(
     result = ledger.result
     if result is not None and set(Outcome.__dataclass_fields__) <= set(result):
         return Outcome.of(result)
+    commit_s = ledger.waited()  # for the last round, whose figures are written by then
     test = trainer.evaluate("test", ledger.weights)
-    outcome = outcome_of(experiment, phases, ledger, test)
-    ledger.finish(asdict(outcome) | {f"test_{k}": v for k, v in test.items()})
+    outcome = outcome_of(experiment, phases, ledger, test, commit_s)
+    told = {f"test_{k}": v for k, v in test.items()} | {"seconds_last_commit": commit_s}
+    ledger.finish(asdict(outcome) | told)
     return outcome
 
 
@@ -218,14 +229,15 @@ def _refuse_divergence(fit: Fit) -> None:
 
 def _metrics(phase: Phase, selection: Selection, fit: Fit, fit_s: float) -> dict[str, Any]:
     inside = fit.metrics.get("seconds_training", 0.0) + fit.metrics.get("seconds_evaluation", 0.0)
-    handover = selection.facts.get("seconds_handover", 0.0) + max(0.0, fit_s - inside)
+    selecting, training = selection.facts.get("seconds_handover", 0.0), max(0.0, fit_s - inside)
     return {
         "strategy": phase.strategy,
         "visits": phase.visits_before + phase.visits,
         "epochs": phase.epochs.stop,
         **selection.facts,
         **fit.metrics,
-        "seconds_handover": handover,
+        "seconds_handover": selecting + training,
+        "seconds_handover_selecting": selecting,
     }
 
 

@@ -20,7 +20,6 @@ import tempfile
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import pyarrow as pa
@@ -40,6 +39,7 @@ from raysubset.finished import Round as Round
 from raysubset.learn.checkpoint import CheckpointRef, Files, file_hash
 from raysubset.learn.partial import Open
 from raysubset.learn.weights import Weights
+from raysubset.pending import Pending
 from raysubset.records import (
     history_lines,
     read_history,
@@ -81,7 +81,7 @@ class Ledger:
         self.committed: Callable[[], object] = lambda: None  # called after each committed round
         self._parent = ""
         self._checkpoint: CheckpointRef | None = None
-        self._pending: tuple[Round, Saved] | None = None
+        self._pending = Pending()
         self._lock: Any = None
         self._mirror = Mirror()
 
@@ -204,36 +204,41 @@ class Ledger:
         return begun
 
     def append(self, round_: Round, saved: Saved) -> None:
-        """Write a round's selection and metrics; `settle` commits it once its state is saved."""
-        assert self._pending is None, "a round is settled before the next is appended"
+        """Commit a round as soon as its state is saved, in a thread beside what comes next."""
+        if round_.following is not None:
+            phase, choice = round_.following
+            with self._disk_errors():  # now: it is the next thing that is asked for
+                ahead = self._folder(round_.phase.round) / AHEAD
+                ahead.parent.mkdir(exist_ok=True)
+                write_choice(ahead, choice, phase, self._ahead_link(phase.round))
+        self._pending.begin(lambda: self._whole(round_, saved))
+
+    def settle(self) -> None:
+        """Wait until the pending round is committed: the next one starts from its checkpoint."""
+        if self._pending:
+            with self._pending.settled() as self._checkpoint:
+                self.done += 1
+                staging.keep_readable(self.path)
+                self.committed()
+
+    def waited(self) -> float:
+        """Return the seconds that `settle` waited since this was last asked."""
+        return self._pending.waited()
+
+    def _whole(self, round_: Round, saved: Saved) -> CheckpointRef | None:
+        """Write what there is of a round; once its state is saved, commit it."""
         folder = self._folder(round_.phase.round)
         with self._disk_errors():
             folder.mkdir(exist_ok=True)
             write_selection(folder / "selection.parquet", round_.selection, round_.phase)
             write_observations(folder / OBSERVATIONS, round_.observations)
-            if round_.following is not None:
-                phase, choice = round_.following
-                write_choice(folder / AHEAD, choice, phase, self._ahead_link(phase.round))
-        self._pending = (round_, saved)
-
-    def settle(self) -> None:
-        """Wait for the pending round's checkpoint and commit the round."""
-        if self._pending is None:
-            return
-        round_, saved = self._pending
-        start = perf_counter()
-        with self._disk_errors():
             files, write_s = saved()
-            self._upload(round_, files)
             metrics = dict(round_.metrics)
             metrics["seconds_checkpoint_write"] = write_s
-            end = perf_counter()
-            metrics["seconds_checkpoint_wait"] = end - start
             if KEY in metrics:
-                waited = self.clock.at(start), self.clock.at(end)
-                metrics[KEY] = with_checkpoint(metrics[KEY], write_s=write_s, waited=waited)
-            self._commit(round_, metrics, files)
-        self._pending = None
+                metrics[KEY] = with_checkpoint(metrics[KEY], write_s=write_s)
+            with self._pending.open_folder() as ours:
+                return self._commit(round_, metrics, files) if ours else None
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Record what the run gave."""
@@ -243,6 +248,7 @@ class Ledger:
 
     def close(self) -> None:
         """Let go of the folder."""
+        self._pending.close()
         lock, self._lock = self._lock, None
         with ExitStack() as ending:
             if lock is not None:
@@ -255,13 +261,14 @@ class Ledger:
         return read_history(self.path)
 
     def _upload(self, round_: Round, files: Files) -> None:
-        """Upload what only a manifest makes valid: before the wait is measured, and before it."""
+        """Upload what only a manifest makes valid, before it."""
         folder = self._folder(round_.phase.round)
         for name in (*(f"checkpoint/{n}" for n in files), *round_.written_early):
             staging.keep(folder / name)
 
-    def _commit(self, round_: Round, metrics: dict[str, Any], files: Files) -> None:
+    def _commit(self, round_: Round, metrics: dict[str, Any], files: Files) -> CheckpointRef:
         number = round_.phase.round
+        self._upload(round_, files)
         metrics = {"strategy": round_.phase.strategy, **metrics}
         folder = self._folder(number)
         write_json(folder / "metrics.json", metrics | {"trace": round_.epochs})
@@ -281,15 +288,12 @@ class Ledger:
         for path in (folder / "metrics.json", self.path / "history.jsonl", folder / MANIFEST):
             staging.keep(path)
         self._parent = file_hash(folder / MANIFEST)
-        self._checkpoint = CheckpointRef(path=str(folder / "checkpoint"), files=files)
-        self.done = number + 1
         self._mirror.end(self._partial(number))
-        self._prune()
-        staging.keep_readable(self.path)
-        self.committed()
+        self._prune(number + 1)
+        return CheckpointRef(path=str(folder / "checkpoint"), files=files)
 
-    def _prune(self) -> None:
-        for number in range(self.done - self.experiment.resources.keep_checkpoints):
+    def _prune(self, done: int) -> None:
+        for number in range(done - self.experiment.resources.keep_checkpoints):
             shutil.rmtree(self._folder(number) / "checkpoint", ignore_errors=True)
             (self._folder(number) / OBSERVATIONS).unlink(missing_ok=True)
             staging.drop(self._folder(number) / "checkpoint", self._folder(number) / OBSERVATIONS)

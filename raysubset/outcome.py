@@ -77,8 +77,12 @@ def outcome_of(
     phases: tuple[Phase, ...],
     ledger: Ledger,
     test: Mapping[str, float],
+    commit_s: float,
 ) -> Outcome:
-    """Return what a run's history tells, with the test part's figures."""
+    """Return what a run's history tells, with the test part's figures.
+
+    `commit_s` is what the end of the run waited for its last round's commit.
+    """
     rounds = [line for line in ledger.history() if line["kind"] == "round"]
     second = {
         stage: sum(line.get(f"seconds_{stage}") or 0.0 for line in rounds)
@@ -87,7 +91,7 @@ def outcome_of(
     proxy_s = sum(r["seconds_training"] for r in rounds if r["strategy"] == PROXY)
     second["training"] -= proxy_s
     second["scoring"] += proxy_s
-    other = second["handover"] + second["checkpoint_wait"]
+    other = second["handover"] + second["checkpoint_wait"] + commit_s
     spent = second["scoring"] + second["greedy"] + second["training"] + other
     own = [phase for phase in phases if phase.strategy != PROXY]
     num_pool, visits = int(ledger.identity["pool"]), sum(phase.visits for phase in own)

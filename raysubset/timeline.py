@@ -91,7 +91,8 @@ def spans_of(
 
     Scorers and ranks have clocks of their own and tell durations: inside a selection, scoring is
     drawn from its start and greedy to its end; inside a fit, evaluation to its end and training
-    before it. What is left between them is hand-over, as in `seconds_handover`.
+    before it. What is left between them is hand-over, as in `seconds_handover`. Between the
+    two, the round waits until the one before it is committed.
 
     Args:
         clock: of this process.
@@ -106,6 +107,7 @@ def spans_of(
     begin, end = (clock.at(moment) for moment in select)
     start, stop = (clock.at(moment) for moment in fit)
     selecting = float(metrics.get("seconds_handover") or 0.0)
+    waited = float(metrics.get("seconds_checkpoint_wait") or 0.0)
     around_fit = min(selecting, max(0.0, stop - start - training - evaluation))
     # A round that was resumed tells of seconds that another process spent: drawn is this one's.
     scored, given = begin + scoring, begin + scoring + selecting - around_fit
@@ -113,6 +115,7 @@ def spans_of(
         ("scoring", begin, min(end, scored)),
         ("handover", min(end, scored), min(end, given)),
         ("greedy", max(begin, end - greedy), end),
+        ("checkpoint_wait", start - waited, start),
         ("handover", start, start + around_fit),
         ("training", max(start, stop - evaluation - training), stop - evaluation),
         ("evaluation", stop - evaluation, stop),
@@ -134,21 +137,18 @@ def with_selection(
     return {**told, "spans": [*told["spans"], *spans]}
 
 
-def with_checkpoint(
-    told: Mapping[str, Any], *, write_s: float, waited: tuple[float, float]
-) -> dict[str, Any]:
+def with_checkpoint(told: Mapping[str, Any], *, write_s: float) -> dict[str, Any]:
     """Return a round's spans with its checkpoint, written from the end of the fit on.
 
     Args:
         told: what `spans_of` returned.
         write_s: how long writing took, beside the rest.
-        waited: (begin, end) of the wait for it, as offsets of the same clock.
     """
     spans = [list(span) for span in told["spans"]]
     fit = [span for span in spans if span[0] in ("training", "evaluation")]
     begin = max((span[2] for span in fit or spans), default=0.0)
     written = ["checkpoint_write", begin, begin + write_s]
-    return {**told, "spans": [*spans, written, ["checkpoint_wait", *waited]]}
+    return {**told, "spans": [*spans, written]}
 
 
 def timeline_of(rounds: Iterable[Mapping[str, Any]]) -> Timeline | None:

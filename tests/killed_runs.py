@@ -112,7 +112,7 @@ def _deadly(death: Death) -> Callable[[int, str], object]:
     elif death.at == "state":
         import raysubset.learn.checkpoint as checkpoint
 
-        _patch(checkpoint, "_sync_and_hash", before=pass_or_die)
+        _patch(checkpoint, "_sync", before=pass_or_die)
     elif death.at == "event":
         return pass_or_die
     return lambda number, name: None

@@ -94,7 +94,7 @@ def test_a_run_stopped_at_any_moment_resumes_as_if_it_never_was(
         with pytest.raises(Stopped):
             run_local(ready, folder, watch=stop_at(number))
         done = len(list(folder.glob("rounds/*/MANIFEST.json")))
-        assert done == names[:number].count("done"), f"event {number}: {names[number]}"
+        assert done == names[: number + 1].count("done"), f"event {number}: {names[number]}"
         begun = rounds_begun(folder)
         with pytest.MonkeyPatch.context() as patch:
             counting = Counting(patch)

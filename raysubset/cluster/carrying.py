@@ -13,9 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from raysubset.errors import RunFolderError, Stopped
-from raysubset.learn.checkpoint import CheckpointRef, Snapshot
-from raysubset.learn.learner import EpochTrace
-from raysubset.learn.partial import Open, Partial, partial_of
+from raysubset.learn.checkpoint import CheckpointRef
+from raysubset.learn.partial import Finished, Open, Partial, partial_of
 from raysubset.learn.sent_partial import Given, SentPartial
 
 logger = logging.getLogger(__name__)
@@ -61,15 +60,7 @@ class Carrier:
         logger.warning("the driver does not tell what is kept of this round; it is trained again")
         return None
 
-    def write(
-        self,
-        open_: Open,
-        before: Partial | None,
-        epochs: int,
-        snapshot: Snapshot,
-        traces: list[EpochTrace],
-        seconds: float,
-    ) -> Partial:
+    def write(self, open_: Open, before: Partial | None, finished: Finished) -> Partial:
         """Do what `write_partial` does, by the driver's hand; wait until it is done.
 
         Only one state is on its way: while it is, `Keeper` holds the newest one.
@@ -77,7 +68,7 @@ class Carrier:
         Raises:
             OSError: the driver could not write it, or did not take it.
         """
-        sent = SentPartial.of(open_, before, epochs, snapshot, traces, seconds)
+        sent = SentPartial.of(open_, before, finished)
         end = time.monotonic() + CARRY_S
         while time.monotonic() < end:
             self.get(self.mailbox.hold.remote(self.number, self.attempt, sent))

@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 POLL_S = 0.5
 START_PATIENCE = 4  # times start_timeout_s, for processes whose place is certain
 STOP_S = 15.0
+STOP_AGAIN_S = 1.0
 TICK_S = 0.1
 ABORT_S = 10.0
 
@@ -72,6 +73,7 @@ class Crew:
         """
         self.room, self.resources = room, resources
         self._number = 0
+        self._asking = threading.Lock()  # held while an order is open: there is one at a time
         self._open: Order = Stop()
         self._trained: _Trained | None = None
         self._error: BaseException | None = None
@@ -107,15 +109,18 @@ class Crew:
         Raises:
             CrewLost: the ranks died too often, or one was silent for `call_timeout_s`.
         """
-        answers = self._ask(order, progress, stage)
-        while any(isinstance(answer, Lost) for answer in answers):
-            # The group was restarted before its state was on disk: make that state again.
-            self._train_again(progress)
+        with self._asking:
             answers = self._ask(order, progress, stage)
-        return answers
+            while any(isinstance(answer, Lost) for answer in answers):
+                # The group was restarted before its state was on disk: make that state again.
+                self._train_again(progress)
+                answers = self._ask(order, progress, stage)
+            return answers
 
     def saved(self, run: str, round_: int) -> tuple[Files, float]:
         """Wait for a round's checkpoint; return its files with hashes, and the writing seconds.
+
+        In any thread: `exchange` may go on meanwhile with what does not change the state.
 
         Raises:
             RunFolderError: it could not be written (disk full, no permission).
@@ -137,8 +142,13 @@ class Crew:
                 return told
             self._refuse_dead()
             if newest not in ("", trained.attempt):
-                # Rank 0 died between its answer and the last byte of the checkpoint.
-                self._train_again(_ignore)
+                # Rank 0 died between its answer and the last byte of the checkpoint. Where an order
+                # is open, its answer will be `Lost`, and whoever waits for it sees to that.
+                if self._asking.acquire(blocking=False):
+                    try:
+                        self._train_again(_ignore)
+                    finally:
+                        self._asking.release()
                 start = time.monotonic()
             if time.monotonic() - start > self.resources.call_timeout_s:
                 raise CrewLost(
@@ -166,16 +176,21 @@ class Crew:
         if self._thread.is_alive():
             try:
                 ray.get(self.mailbox.stop.remote(), timeout=ABORT_S)
-                ray.get(self.mailbox.post.remote(self._next(Stop())), timeout=ABORT_S)
+                self._send_home()
             except (RayError, GetTimeoutError):
                 logger.warning("the mailbox does not answer; the crew is ended by force")
-            else:
-                self._thread.join(STOP_S)
             if self._thread.is_alive():
                 self._abort()
         if not self._thread.is_alive():
             ray.kill(self.mailbox)
         # Else ranks that come up late hear of Stop; the mailbox ends with its last handle.
+
+    def _send_home(self) -> None:
+        """Post `Stop` until the ranks are gone: a mailbox that restarts has forgotten it."""
+        posted, end = self._next(Stop()), time.monotonic() + STOP_S
+        while self._thread.is_alive() and time.monotonic() < end:
+            ray.get(self.mailbox.post.remote(posted), timeout=ABORT_S)
+            self._thread.join(STOP_AGAIN_S)
 
     def _abort(self) -> None:
         """End a crew that does not stop: a rank hangs, or is still starting."""
@@ -215,9 +230,11 @@ class Crew:
     def _ask(self, order: Order, progress: Progress, stage: str) -> list[Any]:
         posted = self._next(order)
         self._open = order
-        self._get(self.mailbox.post.remote(posted))
+        posting = self.mailbox.post.remote(posted)
         while True:
-            got: Collected = self._get(self.mailbox.collect.remote(posted.number, POLL_S))
+            # Together: nobody has to hear that the order came before it is waited for.
+            both = [posting, self.mailbox.collect.remote(posted.number, POLL_S)]
+            got: Collected = self._get(both)[1]
             self._carry(got)
             if got.failed is not None:
                 raise got.failed.error
@@ -229,10 +246,10 @@ class Crew:
                 return got.answers
             if got.known != posted.number:
                 # The mailbox restarted empty; ranks see another birth and answer again.
-                self._get(self.mailbox.post.remote(posted))
+                posting = self.mailbox.post.remote(posted)
             if got.needed:
                 posted = self._with_content(posted)
-                self._get(self.mailbox.post.remote(posted))
+                posting = self.mailbox.post.remote(posted)
             if got.progress[1]:
                 progress(stage, *got.progress)
             self._refuse_dead()

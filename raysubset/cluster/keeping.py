@@ -18,7 +18,7 @@ import torch.distributed as dist
 from raysubset.errors import Stopped
 from raysubset.learn.checkpoint import Snapshot
 from raysubset.learn.learner import EpochTrace
-from raysubset.learn.partial import BEGUN, Keeper, Open, Partial, partial_of
+from raysubset.learn.partial import BEGUN, Keeper, Open, Partial, Write, partial_of
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Together:
         rank: int,
         world: int,
         device: torch.device,
-        write: Callable[..., Partial] | None = None,
+        write: Write | None = None,
     ) -> None:
         """Join; without a `begun`, nothing is kept.
 

@@ -81,7 +81,8 @@ class RayPool:
             chosen = scorers.choose(choice, scored, round_stage("choose", round_))
         else:
             chosen = choose(choice, scored.outputs, progress=self.progress)
-        facts = {**chosen.facts, "scoring_retries": float(scored.retries)}
+        retries, weights_s = float(scored.retries), scored.weights_s
+        facts = {**chosen.facts, "scoring_retries": retries, "seconds_weights": weights_s}
         return replace(chosen, facts=facts), scored.busy_s
 
     def _by_crew(
@@ -142,7 +143,7 @@ class RayTrainer:
             raise
         counts = merge_counts([count for answer in answers for count in answer["counts"]])
         metrics: dict[str, Any] = {f"validation_{k}": v for k, v in counts.items()}
-        for stage in ("training", "evaluation"):
+        for stage in ("rows", "training", "evaluation"):
             metrics[f"seconds_{stage}"] = max(answer[f"seconds_{stage}"] for answer in answers)
         metrics["seconds_fit_wall"] = time.perf_counter() - start
         metrics |= by_kind(self._memory(answers))

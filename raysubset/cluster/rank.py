@@ -11,7 +11,7 @@ import logging
 import time
 import uuid
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import ray
@@ -39,12 +39,11 @@ from raysubset.cluster.orders import (
 )
 from raysubset.cluster.sums import distributed, share_buffers
 from raysubset.errors import CrewLost, RaySubsetError, Stopped
-from raysubset.learn.checkpoint import CheckpointRef, Sent, write_checkpoint
+from raysubset.learn.checkpoint import CheckpointRef, Sent, Snapshot, write_checkpoint
 from raysubset.learn.choosing import choose
 from raysubset.learn.learner import EpochTrace, GoOn, Learner
 from raysubset.learn.partial import Partial, partial_of
 from raysubset.learn.scoring import RangeCounts, RangeOutput, Scorer
-from raysubset.learn.weights import pack
 from raysubset.logs import fields, reshape
 
 logger = logging.getLogger(__name__)
@@ -105,6 +104,8 @@ class Rank:
         self._rows: Sequence[Any] = ()
         self.at: tuple[str, int] | None = None
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._copier = ThreadPoolExecutor(1, thread_name_prefix="checkpoint-copy")
+        self._copying: Future[Snapshot] | None = None
         self._tick: Any = None
         self._ticked = 0.0
         self._number = -1
@@ -158,35 +159,38 @@ class Rank:
 
     def close(self) -> None:
         """Wait for the last checkpoint to be written."""
+        self._copier.shutdown()
         self._writer.shutdown()
 
     def _train(self, order: Train) -> Any:
+        came = time.perf_counter()
         carrier = self._carrier(order)
         kept = agreed(order.begun, self.world, carrier.kept if carrier else partial_of)
         if kept is not None:
+            self._let_change()
             self.learner.load((carrier and carrier.checkpoint) or kept.checkpoint)
         elif not self._stand_at(order.at):
             return Lost(at=order.at) if order.at else None
-        self.at = None
+        self._let_change()
         self._hold(order)
-        start = time.perf_counter() - (kept.seconds if kept else 0.0)
+        ready = time.perf_counter()
+        start = ready - (kept.seconds if kept else 0.0)
         traces = self._epochs(order, kept, carrier)
         share_buffers(self.learner.model)
         trained = time.perf_counter()
         self.at = (order.run, order.round)
-        visits = order.work.visits
+        visits, copied = order.work.visits, self._save(order) if self.rank == 0 else None
         counts = self._counts(order.validation, lambda *_: self._go_on(visits, visits))
         done = time.perf_counter()
-        if self.rank == 0:
-            self._save(order)
         return {
             "kept": kept,
             "traces": traces,
             "counts": counts,
+            "seconds_rows": ready - came,
             "seconds_training": trained - start,
             "seconds_evaluation": done - trained,
             "memory": self.meter.figures,
-            "weights": self._weights() if order.send_weights and self.rank == 0 else None,
+            "weights": copied.result().flat if copied and order.send_weights else None,
         }
 
     def _hold(self, order: Train) -> None:
@@ -267,12 +271,14 @@ class Rank:
     def _stand_at(self, at: At | None) -> bool:
         """Bring the learner to a point of a run; False if its state is nowhere."""
         if at is None:
+            self._let_change()
             self.learner.reset()
-            self.at = None
         elif self.at != (at.run, at.round):
             if at.checkpoint is None:
                 return False
-            self.learner.load(self._readable(at, at.checkpoint))
+            checkpoint = self._readable(at, at.checkpoint)
+            self._let_change()
+            self.learner.load(checkpoint)
             self.at = (at.run, at.round)
         return True
 
@@ -296,13 +302,22 @@ class Rank:
             content = () if now is None else now.content
         return ray.get(content[0], timeout=CONTENT_S)
 
-    def _save(self, order: Train) -> None:
-        """Copy the state now; write it in a thread while scorers already score."""
-        number, snapshot = self._number, self.learner.snapshot(order.round)
+    def _let_change(self) -> None:
+        """Leave the point where the state stands, once what is copied of it is whole."""
+        self.at = None
+        if self._copying is not None:
+            self._copying.result()
+        self._copying = None
+
+    def _save(self, order: Train) -> Future[Snapshot]:
+        """Copy the state in a thread beside evaluation, which changes nothing; then write it."""
+        number = self._number
+        self._copying = copying = self._copier.submit(self.learner.snapshot, order.round)
         seen = order.token is None or order.token.is_seen()
 
         def write() -> None:
             try:
+                snapshot = copying.result()
                 told: Any = write_checkpoint(order.folder, snapshot) if seen else Sent.of(snapshot)
             except Exception as error:  # a thread's error must reach the driver, whatever it is
                 # (a full disk is an OSError, a RuntimeError or a SafetensorError)
@@ -311,9 +326,7 @@ class Rank:
             _get(self.mailbox.save.remote(number, told))
 
         self._writer.submit(write)
-
-    def _weights(self) -> Any:
-        return pack(self.learner.weights())
+        return copying
 
     def _go_on(self, done: int, of: int) -> None:
         """Stop between two pieces of work that no other rank waits for."""

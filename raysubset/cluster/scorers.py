@@ -84,19 +84,20 @@ class GradientActor:
         weights: Sequence[Any],
         located: Located,
         embeddings: bool,
-    ) -> tuple[RangeOutput, tuple[float, dict[str, int]]]:
-        """Return a range's output, and the seconds it took with the process's memory."""
-        scorer = self.scorer(problem)
+    ) -> tuple[RangeOutput, tuple[float, dict[str, int], float]]:
+        """Return a range's output; its seconds, the process's memory, the seconds of weights."""
+        came, scorer = time.perf_counter(), self.scorer(problem)
         if self.version != version:
             flat: np.ndarray = ray.get(weights[0])
             scorer.load(unpack(flat, scorer.model.state_dict()))
             self.version = version
             told = {**weights_of(version), "stage": "scoring"}
             logger.info("%s has new weights", self.name, extra=told)
+        loaded = time.perf_counter()
         given = self.reader.rows(located)
         start = time.perf_counter()
         output = scorer.score(located.rows, given, embeddings=embeddings)
-        return output, (time.perf_counter() - start, self.meter.figures)
+        return output, (time.perf_counter() - start, self.meter.figures, loaded - came)
 
     def choose(self, choice: Choice, *outputs: RangeOutput) -> Selection:
         """Choose on this actor's device; the outputs come straight from the other actors."""
@@ -111,12 +112,14 @@ class Scored:
         outputs: in the order of the ranges; on GPU references, so that they can go to one device
             without passing the driver.
         busy_s: scoring seconds of the longest-busy actor.
+        weights_s: of handing the weights over, to the actor that took longest.
         memory: the largest of the actors' `Meter.figures`.
         retries: how many ranges were computed again.
     """
 
     outputs: list[Any]
     busy_s: float
+    weights_s: float
     memory: dict[str, int]
     retries: int
 
@@ -202,7 +205,9 @@ class Scorers:
             CrewLost: no actor is left, none answers for `call_timeout_s`, or one range was lost
                 more than `max_failures` + 1 times.
         """
+        start = time.perf_counter()
         args = (version, [ray.put(flat)])
+        put_s = time.perf_counter() - start
         work = _Work(self, ranges, args, embeddings, stage)
         while work.done < len(ranges):
             work.send()
@@ -212,6 +217,7 @@ class Scorers:
         return Scored(
             outputs=work.outputs,
             busy_s=max(work.seconds.values(), default=0.0),
+            weights_s=put_s + work.loading_s,
             memory=work.memory,
             retries=sum(work.losses.values()),
         )
@@ -256,6 +262,7 @@ class _Work:
         self.outputs: list[Any] = [None] * len(ranges)
         self.seconds: dict[int, float] = {}
         self.memory: dict[str, int] = {}
+        self.loading_s = 0.0
         self.losses: Counter[int] = Counter()
         self.done = 0
         self.heard = time.monotonic()
@@ -308,6 +315,7 @@ class _Work:
         self.outputs[call.index], self.heard = output, time.monotonic()
         self.seconds[call.actor] = self.seconds.get(call.actor, 0.0) + report[0]
         self.memory = {k: max(v, self.memory.get(k, 0)) for k, v in report[1].items()}
+        self.loading_s = max(self.loading_s, report[2])
         self.done += 1
         return True
 

@@ -26,6 +26,7 @@ from raysubset.learn.recipe import batch_bounds, epoch_order, lr_at
 from raysubset.learn.rows import Rows
 from raysubset.learn.seen import Seen
 from raysubset.learn.virtual_ranks import VirtualRanks
+from raysubset.learn.weights import pack, unpack
 
 GoOn = Callable[[int, int], None]
 """Called between batches with (visits done, visits of the phase); raises `Stopped` to stop."""
@@ -171,12 +172,14 @@ class Learner:
             "scaler": self.scaler.state_dict(),
             "round": round_,
         }
-        return Snapshot(weights=self.weights(), trainer=trainer)
+        state = self.model.state_dict()
+        flat = pack(state)
+        return Snapshot(weights=unpack(flat, state), trainer=trainer, flat=flat)
 
     def weights(self) -> dict[str, Tensor]:
         """Return a copy of the model's state on the host."""
         state = self.model.state_dict()
-        return {k: v.detach().to("cpu", copy=True).contiguous() for k, v in state.items()}
+        return unpack(pack(state), state)
 
     def hold(self, blocks: Sequence[Block]) -> None:
         """Train on rows of these blocks from now on, instead of the problem's own pool."""

@@ -128,8 +128,9 @@ class LocalTrainer:
         if last_epoch is not None:
             metrics["seconds_training_beside"] = trained - last.began
         metrics["seconds_evaluation"] = perf_counter() - trained
-        saved = self._save(self.learner.snapshot(phase.round))
-        weights = Weights(round=phase.round, tensors=self.learner.weights())
+        snapshot = self.learner.snapshot(phase.round)
+        saved = self._save(snapshot)
+        weights = Weights(round=phase.round, tensors=snapshot.weights)
         metrics["seconds_fit_wall"] = perf_counter() - start
         return Fit(weights=weights, traces=traces, metrics=metrics, saved=saved.result)
 

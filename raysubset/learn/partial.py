@@ -77,6 +77,27 @@ class Open:
     every_s: float
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Finished:
+    """Epochs of a round that are done, and not kept yet.
+
+    Attributes:
+        epochs: how many of the round are done.
+        snapshot: the state after them.
+        seconds: what training them took.
+        traces: what all ranks saw of those that are not kept.
+    """
+
+    epochs: int
+    snapshot: Snapshot
+    seconds: float
+    traces: Sequence[EpochTrace]
+
+
+Write = Callable[[Open, Partial | None, Finished], Partial]
+"""(the round, what is kept of it, what more is finished) -> what is kept then."""
+
+
 def partial_of(open_: Open | None) -> Partial | None:
     """Return the newest epochs that are kept of a round and whole; None where there are none.
 
@@ -132,8 +153,8 @@ class Keeper:
     before: Partial | None
     snapshot: Callable[[], Snapshot]
     writer: Executor
-    write: Callable[..., Partial] | None = None
-    _held: tuple[int, Snapshot, float, list[EpochTrace]] | None = None
+    write: Write | None = None
+    _held: Finished | None = None
     _writing: Future[None] | None = None
     _broken: bool = False
 
@@ -155,11 +176,13 @@ class Keeper:
         """
         if not all(np.isfinite(trace.loss_K).all() for trace in traces):
             self._broken = True  # it diverges: nobody wants to go on from here
-        new = [*(self._held[3] if self._held else ()), *traces]
+        new = [*(self._held.traces if self._held else ()), *traces]
         snapshot, now = self.snapshot(), time.monotonic()
         self._epochs, self._held_at = self._epochs + len(traces), now
         # At once, in the end: Ctrl-C may come anywhere, and `stop` writes what stands here.
-        self._held = (self._epochs, snapshot, now - self._start, new)
+        self._held = Finished(
+            epochs=self._epochs, snapshot=snapshot, seconds=now - self._start, traces=new
+        )
         if now - self._written_at >= self.open.every_s and self._free():
             self._write()
 
@@ -178,53 +201,44 @@ class Keeper:
 
     def _write(self) -> None:
         assert self._held is not None
-        self._writing = self.writer.submit(self._keep, *self._held)
+        self._writing = self.writer.submit(self._keep, self._held)
         self._held, self._written_at = None, time.monotonic()
 
-    def _keep(
-        self, epochs: int, snapshot: Snapshot, seconds: float, traces: list[EpochTrace]
-    ) -> None:
+    def _keep(self, finished: Finished) -> None:
         if self._broken:
             return
         try:
             write = self.write or write_partial
-            self.before = write(self.open, self.before, epochs, snapshot, traces, seconds)
+            self.before = write(self.open, self.before, finished)
         except Exception as error:  # an insurance that cannot be had must not end the run
             # (a full disk is an OSError, a RuntimeError or a SafetensorError)
             self._broken = True  # later epochs would lack these traces
-            logger.warning("%d finished epochs could not be kept: %s", epochs, error)
+            logger.warning("%d finished epochs could not be kept: %s", finished.epochs, error)
 
 
-def write_partial(
-    open_: Open,
-    before: Partial | None,
-    epochs: int,
-    snapshot: Snapshot,
-    traces: list[EpochTrace],
-    seconds: float,
-) -> Partial:
+def write_partial(open_: Open, before: Partial | None, finished: Finished) -> Partial:
     """Keep this many epochs of a round, instead of fewer; what was kept is whole until it is."""
-    folder, mark = Path(open_.folder), f"{epochs:04d}-{uuid.uuid4().hex[:8]}"
-    files, _ = write_checkpoint(folder / mark, snapshot)
+    folder, mark = Path(open_.folder), f"{finished.epochs:04d}-{uuid.uuid4().hex[:8]}"
+    files, _ = write_checkpoint(folder / mark, finished.snapshot)
     named = {f"{mark}/{name}": digest for name, digest in files.items()}
     name = f"{TRACES}{mark}.safetensors"
-    _write_traces(folder / name, traces)
+    _write_traces(folder / name, finished.traces)
     named[name] = file_hash(folder / name)
     if before is not None:
         named |= {n: digest for n, digest in before.files.items() if n.startswith(TRACES)}
     told: dict[str, Any] = {
         "key": open_.key,
-        "epochs": epochs,
+        "epochs": finished.epochs,
         "state": mark,
         "files": named,
-        "seconds": seconds,
+        "seconds": finished.seconds,
     }
     write_json(folder / MANIFEST, told)
     forget_others(folder, named)
     return Partial(folder=open_.folder, **told)
 
 
-def _write_traces(path: Path, traces: list[EpochTrace]) -> None:
+def _write_traces(path: Path, traces: Sequence[EpochTrace]) -> None:
     from safetensors.numpy import save_file
 
     table = {

@@ -13,9 +13,15 @@ from typing import Any
 import numpy as np
 
 from raysubset.files import write_atomically, write_json
-from raysubset.learn.checkpoint import Snapshot, file_hash
-from raysubset.learn.learner import EpochTrace
-from raysubset.learn.partial import MANIFEST, Open, Partial, forget_others, write_partial
+from raysubset.learn.checkpoint import file_hash
+from raysubset.learn.partial import (
+    MANIFEST,
+    Finished,
+    Open,
+    Partial,
+    forget_others,
+    write_partial,
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,19 +42,11 @@ class SentPartial:
         return self.told["state"]
 
     @classmethod
-    def of(
-        cls,
-        open_: Open,
-        before: Partial | None,
-        epochs: int,
-        snapshot: Snapshot,
-        traces: list[EpochTrace],
-        seconds: float,
-    ) -> SentPartial:
+    def of(cls, open_: Open, before: Partial | None, finished: Finished) -> SentPartial:
         """Return the files that `write_partial` would write, bit for bit."""
         with tempfile.TemporaryDirectory(prefix="raysubset-") as folder:
             here = replace(open_, folder=folder)
-            write_partial(here, before, epochs, snapshot, traces, seconds)
+            write_partial(here, before, finished)
             told = json.loads((Path(folder) / MANIFEST).read_bytes())
             new = [name for name in told["files"] if (Path(folder) / name).is_file()]
             content = {name: np.fromfile(Path(folder) / name, np.uint8) for name in new}

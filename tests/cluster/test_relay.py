@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -54,17 +55,28 @@ def order(
 
 
 def play(relay: Relay) -> list[Any]:
-    """Do what the engine does with a crew that scores in place; return all that it gave."""
-    crew, at, out = relay.crew, None, list[Any]()
+    """Do what the engine does with a crew that scores in place; return all that it gave.
+
+    A checkpoint is waited for in a thread while the crew scores, as the ledger does.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="checkpoint") as ledger:
+        return _play(relay, ledger)
+
+
+def _play(relay: Relay, ledger: ThreadPoolExecutor) -> list[Any]:
+    crew, out = relay.crew, list[Any]()
+    at: At | None = None
     for round_ in range(ROUNDS):
         if at is not None:
+            pending = ledger.submit(settled, relay, at)
             score = Score(at=at, ranges=ranges(), embeddings=True)
             out.append([a["outputs"] for a in crew.exchange(score, silent, "scoring")])
-            at = settled(relay, at)
+            at = pending.result()
             out.append(at.checkpoint.files if at.checkpoint else None)
         answers = crew.exchange(train(at, round_, relay.token), silent, "training")
         out.append([answer["counts"] for answer in answers])
         at = At(run=RUN, round=round_, token=relay.token)
+    assert at is not None
     out.append(
         crew.exchange(Count(at=settled(relay, at), ranges=ranges("test", 3)), silent, "evaluating")
     )

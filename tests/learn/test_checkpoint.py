@@ -209,11 +209,14 @@ def test_a_transposed_or_sliced_tensor_packs_its_values_not_its_memory():
     assert flat(unpack(pack(state), state)) == flat(state)
 
 
-def test_unpacked_weights_are_writable_and_their_own():
-    state = {"a": torch.ones(3), "b": torch.zeros((), dtype=torch.int64)}
-    packed = pack(state)
-    unpack(packed, state)["a"].add_(1)
-    assert flat(unpack(packed, state)) == flat(state)
+def test_a_packed_state_is_its_own_and_unpacked_without_a_copy():
+    state = {"a": torch.ones(3), "b": torch.zeros((), dtype=torch.int64), "c": torch.ones(5)}
+    packed, before = pack(state), flat(state)
+    state["a"].add_(1)
+    unpacked = unpack(packed, state)
+    assert flat(unpacked) == before and list(unpacked) == list(state)
+    for tensor in unpacked.values():
+        assert 0 <= tensor.data_ptr() - packed.ctypes.data < packed.nbytes
 
 
 def test_a_packed_state_of_another_model_is_refused():

@@ -12,7 +12,7 @@ import torch
 
 from raysubset.learn.checkpoint import Snapshot
 from raysubset.learn.learner import EpochTrace
-from raysubset.learn.partial import MANIFEST, Open, Partial, partial_of, traces_of
+from raysubset.learn.partial import MANIFEST, Finished, Open, Partial, partial_of, traces_of
 from raysubset.learn.sent_partial import SentPartial
 
 
@@ -30,7 +30,9 @@ def trace(epoch: int) -> EpochTrace:
 def sent(open_: Open, before: Partial | None, epochs: int) -> SentPartial:
     state = Snapshot(weights={"w": torch.full((2,), float(epochs))}, trainer={"round": -1})
     done = before.epochs if before else 0
-    return SentPartial.of(open_, before, epochs, state, [trace(e) for e in range(done, epochs)], 1)
+    traces = [trace(e) for e in range(done, epochs)]
+    finished = Finished(epochs=epochs, snapshot=state, seconds=1, traces=traces)
+    return SentPartial.of(open_, before, finished)
 
 
 @pytest.fixture
