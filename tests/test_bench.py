@@ -14,12 +14,16 @@ import pytest
 import torch
 
 import jobs.benches
+import raysubset as rs
 from jobs import bench
 from jobs.bench_table import rows_of, summary, verdict
+from jobs.benches import cords
+from jobs.benches.exact import rescored, screened
 from jobs.benches.measuring import Asked, Measured, peak_bytes
 from jobs.benches.peers import cover, expanded, lazy_greedy, plain_greedy, similarity_of, value_of
 from raysubset.core.factors import GradientFactors
 from tests import oracles
+from tests.core.problems import factors_of, lookahead_of, problem
 
 
 def result(shown: str) -> dict[str, Any]:
@@ -181,3 +185,18 @@ def test_peak_bytes_sees_what_was_held_only_meanwhile():
     if peak is None:
         pytest.skip("this kernel does not forget an earlier peak")
     assert value == 5_000_000 and peak >= 15_000_000
+
+
+def test_the_blocks_of_cords_are_ours_with_summed_steps():
+    p = problem(3, n=90, v=12, c=4, h=6)
+    factors, look = factors_of(p), lookahead_of(p)
+    theirs = cords.by_blocks(cords.expanded(factors), look, 0.05, 45)
+    plan = rs.Glister(step="sum", step_size=0.05, picks=rs.Block(3), balance="none")
+    ours = plan.select(rs.LocalGroundSet(factors), look, 45)
+    assert factors.ids_N[theirs].tolist() == ours.ids.tolist()
+
+
+def test_rescoring_and_screening_pick_the_same_rows_in_the_bench():
+    p = problem(5, n=120, v=15, c=3, h=8)
+    factors, look = factors_of(p), lookahead_of(p)
+    assert screened(factors, look, 0.01, 60).row_K.tolist() == rescored(factors, look, 0.01, 60)

@@ -40,7 +40,7 @@ _COLUMN_SHARE = 1.0
 """Bytes of kept columns over those of the factors."""
 # Setting up costs some twenty picks, and a pick some 40 small operations: below these many
 # multiplications a pick, plain re-scoring is as fast.
-_WORTH = {"cpu": 2e7, "cuda": 2.5e9}
+_WORTH = {"cpu": 2e6, "cuda": 2.5e9}
 _FEWEST_PICKS = 64
 _TILE = 4096
 _SLACK = 3e-2
