@@ -368,7 +368,7 @@ def notes_of(experiment: Experiment, problem: Problem, verdict: Verdict) -> tupl
     looks = budget * num_pool
     if experiment.selection.strategy == "glister" and looks > MANY_LOOKS and _is_exact(experiment):
         notes.append(
-            f"exact greedy looks at {num_pool:,} ids for each of {budget:,} picks, every round; "
+            f"exact greedy makes {budget:,} picks one by one from {num_pool:,} ids, every round; "
             'too slow? --selection.glister.picks "blocks(50)", or --selection.candidates 4'
         )
     return tuple(notes)

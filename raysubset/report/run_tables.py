@@ -148,6 +148,10 @@ def _rounds_notes(columns: list[Column]) -> tuple[str, ...]:
         "new": "new: ids that no earlier round chose. visits: example visits so far.",
         "of best": "of best: how much of the best possible drop of the modelled loss is certain "
         "to be reached; at least this share.",
+        "gains": "gains: how many were computed, of those that re-scoring every row at every pick "
+        "computes; the picks are the same.",
+        "commit": "commit: what a round waited until the one before it was safe on the disk.",
+        "checkpoint": "beside: seconds spent beside something else, which waited for none of them.",
     }
     there = {column.name for column in columns}
     return tuple(note for name, note in notes.items() if name in there)
@@ -197,15 +201,35 @@ def _glister_columns(rounds: list[dict[str, Any]]) -> list[Column]:
             group=group,
             cells=tuple(at_least(r.get("share_of_optimum")) for r in rounds),
         ),
+        *_gain_columns(rounds),
     ]
+
+
+def _gain_columns(rounds: list[dict[str, Any]]) -> list[Column]:
+    """Return how many gains were computed, where bounds spared any."""
+    shares: list[float | None] = [r.get("gains_computed") for r in rounds]
+    if not any(share is not None and share < 1 for share in shares):
+        return []
+    cells = tuple(percent(share, 2) for share in shares)
+    return [Column(name="gains", group="computed", cells=cells)]
 
 
 def _second_columns(rounds: list[dict[str, Any]]) -> list[Column]:
     seconds = [stage_seconds(r) for r in rounds]
-    return [
+    columns = [
         Column(name=stage, group="seconds", cells=tuple(decimal(s[stage]) for s in seconds))
         for stage in ("scoring", "greedy", "training", "other")
     ]
+    asides = (
+        ("commit", "of other", "seconds_checkpoint_wait"),
+        ("checkpoint", "beside", "seconds_checkpoint_write"),
+        ("selection", "beside", "seconds_selection_beside"),
+    )
+    for name, group, key in asides:
+        if any(is_number(r.get(key)) for r in rounds):
+            cells = tuple(decimal(r.get(key)) for r in rounds)
+            columns.append(Column(name=name, group=group, cells=cells))
+    return columns
 
 
 def _pool_labels(record: RunRecord) -> str:
