@@ -35,7 +35,12 @@ def exact(asked: Asked) -> Measured:
     limits: dict[str, str] = {}
     for number in (1, 2):
         torch.set_num_threads(number)
-        rows += [_at(given, size, number, asked.repeats) for size in _sizes(given)]
+        for size in _sizes(given):
+            rows.append(_at(given, size, number, asked.repeats))
+            told = (
+                f"{name} {value:,.4g}" for name, value in rows[-1].items() if name != "same ids"
+            )
+            print("  " + ", ".join(told) + f", same ids {rows[-1]['same ids']}", flush=True)
     torch.set_num_threads(threads)
     ratios: dict[str, float] = {}
     for row in rows:
