@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from jobs.benches.cost import GPU, Device, Size, cost, imagenet, table
 from jobs.benches.scale import slope
+from jobs.cost import GPU, Device, Size, cost, imagenet, table
 from raysubset.core.factors import GradientFactors
 from raysubset.learn.mapped import FactorWriter
 

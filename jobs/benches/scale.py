@@ -20,10 +20,10 @@ from typing import Any
 
 import torch
 
-from jobs.benches.cost import Device, Size, cost
 from jobs.benches.made_factors import VALIDATION, made, made_lookahead
 from jobs.benches.measuring import Asked, Measured
 from jobs.benches.own_memory import Memory
+from jobs.cost import Device, Size, cost
 from raysubset.learn.mapped import open_factors, tile_rows_of
 from raysubset.learn.shards import shards_here
 from raysubset.strategies.glister import Glister

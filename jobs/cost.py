@@ -1,6 +1,6 @@
 """What block picks cost: bytes, floating-point operations, seconds, by formula.
 
-python -m jobs.benches.cost
+python -m jobs.cost
 
 Letters: N rows to choose from, V validation, C classes, H embedding width, K picks, B blocks,
 b bytes a number, S shards or GPUs. What a formula leaves out: the forward pass that makes the
