@@ -31,8 +31,7 @@ class MovingLookahead:
         self.embedding_VH = lookahead.embedding_VH.to(lookahead.logits_VC.dtype)
         self._logits_CV = lookahead.logits_VC.T.contiguous().clone()
         target_VC = one_hot(lookahead.label_V, lookahead.logits_VC.shape[1])
-        self._num = len(lookahead.label_V)
-        self._target_CV = (target_VC.T / self._num).to(self._logits_CV.dtype).contiguous()
+        self._target_CV = target_VC.T.to(self._logits_CV.dtype).contiguous()
         self.residual_CV = torch.empty_like(self._logits_CV)
         self._norm_V = (self.embedding_VH.square().sum(1) + 1).sqrt()
         self._settle()
@@ -57,5 +56,6 @@ class MovingLookahead:
         self._settle()
 
     def _settle(self) -> None:
+        # p - y before any scale: where a model is sure of its label, that difference is exact.
         torch.softmax(self._logits_CV, 0, out=self.residual_CV)
-        self.residual_CV.mul_(1 / self._num).sub_(self._target_CV)
+        self.residual_CV.sub_(self._target_CV).div_(self._target_CV.shape[1])

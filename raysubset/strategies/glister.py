@@ -162,7 +162,8 @@ class _Greedy:
         if not (isinstance(self.plan.picks, Exact) and plain and found):
             return False
         local, watch = found
-        if not is_worth(local.factors, picks):
+        alike = local.factors.wide_type == self.lookahead.logits_VC.dtype
+        if not (alike and is_worth(local.factors, picks)):
             return False
         greedy = ScreenedGreedy(
             local.factors,
