@@ -23,6 +23,7 @@ class MovingLookahead:
         residual_CV: P, the validation residuals over V, at the picks so far.
         embedding_VH: the head's input, in the logits' type.
         step: dimensionless, per pick.
+        size: the Frobenius norm of the head's inputs [A, 1].
     """
 
     def __init__(self, lookahead: Lookahead, step: float) -> None:
@@ -34,6 +35,7 @@ class MovingLookahead:
         self._target_CV = target_VC.T.to(self._logits_CV.dtype).contiguous()
         self.residual_CV = torch.empty_like(self._logits_CV)
         self._norm_V = (self.embedding_VH.square().sum(1) + 1).sqrt()
+        self.size = float(torch.linalg.vector_norm(self._norm_V))
         self._settle()
 
     def direction(self) -> Tensor:

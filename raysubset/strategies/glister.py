@@ -162,8 +162,7 @@ class _Greedy:
         if not (isinstance(self.plan.picks, Exact) and plain and found):
             return False
         local, watch = found
-        alike = local.factors.wide_type == self.lookahead.logits_VC.dtype
-        if not (alike and is_worth(local.factors, picks)):
+        if not is_worth(local.factors, self.lookahead.logits_VC, picks):
             return False
         greedy = ScreenedGreedy(
             local.factors,
