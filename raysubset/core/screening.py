@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from raysubset.core.active_rows import ActiveRows, Bounded, around
-from raysubset.core.allowance import WASTE, Allowance, column_bytes
+from raysubset.core.allowance import BASIS, WASTE, Allowance, places
 from raysubset.core.factors import GradientFactors
 from raysubset.core.kernel_columns import AHEAD, KernelColumns
 from raysubset.core.low_rank import LowRank
@@ -31,21 +31,19 @@ FIRST = 24
 """Candidates that are scored exactly at first; four times as many while the bound asks for it."""
 _DRIFTED = 96
 """The same, at most, where the direction beside the basis is a bound; then it is measured."""
-_BASIS = 76
 _GROWTH = 3
 _WINDOW = 32
 """Directions that an active set is made from."""
 _LIFE = 64
 """Picks after which it is made anew."""
 _MISSES = 4
-_COLUMN_SHARE = 1.0
-"""Bytes of kept columns over those of the factors."""
+_FAILURES = 6
+"""More picks that no bound decided than picks that one did, before bounds rest."""
+_PAUSE = 128
+"""Picks that they rest for; twice as many each time."""
+_FEW = 64
 _DECIDED = 128
-"""One in so many of all rows: more that fp32 cannot tell apart, and the first of them is taken."""
-# Setting up costs some twenty picks, and a pick some 40 small operations: below these many
-# multiplications a pick, plain re-scoring is as fast.
-_WORTH = {"cpu": 2e6, "cuda": 2.5e9}
-_FEWEST_PICKS = 64
+"""One in so many of all rows, and a few: of more that fp32 cannot tell apart, its best is taken."""
 _TILE = 4096
 _SLACK = 3e-2
 """Of |D|: how far it may move beside the basis before that is measured in any case."""
@@ -53,27 +51,6 @@ _LOOSE = 1e-3
 """Of |D|: what it has to have beside the basis before the basis is widened."""
 _ROUNDING = 8
 """Of a gain, in units of eps |g| times the direction's mass: about what products in fp32 lose."""
-
-
-def is_worth(factors: GradientFactors, logits_VC: Tensor, picks: int) -> bool:
-    """Return whether screening beats plain re-scoring for so many picks from these rows.
-
-    Not where pool and validation set are of different types: plain re-scoring rounds between them.
-    """
-    rows, width = factors.embedding_NH.shape
-    least = _WORTH.get(factors.ids_N.device.type, _WORTH["cpu"])
-    many = picks >= _FEWEST_PICKS and rows * factors.num_classes * width >= least
-    alike = factors.wide_type == logits_VC.dtype
-    return width > 1 and many and alike and _places(factors, logits_VC) >= 4 * AHEAD
-
-
-def _places(factors: GradientFactors, logits_VC: Tensor) -> int:
-    """Return how many columns are kept: 4 to 64 misses' worth, by the factors' own bytes."""
-    bytes_ = factors.residual_NC.nbytes + factors.embedding_NH.nbytes
-    column = logits_VC.shape[0] * logits_VC.element_size()
-    spare = column_bytes(factors, logits_VC, _BASIS)
-    places = min(64 * AHEAD, max(4 * AHEAD, int(_COLUMN_SHARE * bytes_ / column)))
-    return min(places, spare // column)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -131,9 +108,9 @@ class ScreenedGreedy:
             self.residual_NC = torch.where(norm_N > 0, self.residual_NC / norm_N, 0.0)
         self._residual_CN = self.residual_NC.T.contiguous()
         self.room_C = None if room_C is None else room_C.tolist()
-        self.basis = LowRank(factors, look.embedding_VH, _BASIS)
-        places = max(4 * AHEAD, _places(factors, look.residual_CV.T))
-        self._columns = KernelColumns(factors, look, places)
+        self.basis = LowRank(factors, look.embedding_VH, BASIS)
+        most = max(4 * AHEAD, places(factors, look.residual_CV.T))
+        self._columns = KernelColumns(factors, look, most)
         self.most = self._columns.most // 4
         self._size_N = sizes(self.residual_NC)
         self.norm_N = self._size_N * self.basis.norm_N
@@ -144,6 +121,7 @@ class ScreenedGreedy:
         self._seen: deque[tuple[Tensor, float]] = deque(maxlen=_WINDOW)
         self.active: ActiveRows | None = None
         self.scored, self._misses, self._moved = 0, 0, 0.0
+        self._failed, self._paused, self._pause = 0, 0, _PAUSE if waste < torch.inf else 0
         self.basis.grow(look.direction(), look.residual_CV.shape[0])
         self._reweigh()
 
@@ -160,7 +138,7 @@ class ScreenedGreedy:
             if watch is not None:
                 watch(len(rows))
             self.work.left += self.work.pick
-            best = self._best() if self.work.left >= 0 else self._plainly()
+            best = self._plainly() if self._is_hopeless() else self._best()
             if not best.gain > -torch.inf:
                 break  # no row is open
             rows.append(best.row)
@@ -188,6 +166,7 @@ class ScreenedGreedy:
             self.work.over(len(self.norm_N), self.basis.width)
             bound_N = self._bounded.at(coordinate_Cq, self._rest, self.margin)
             best = self._certain(bound_N, None, -torch.inf) or self._from_all()
+        self._failed = max(0, self._failed + (1 if best.scored == len(self.norm_N) else -1))
         self._seen.append((coordinate_Cq, best.gain))
         self._tighten(best)
         return best
@@ -264,8 +243,15 @@ class ScreenedGreedy:
         same = double * self.margin * float(self.norm_N[row_M].max())
         return int(row_M[int((gain_M >= gain_M.max() - same).nonzero()[0])])
 
+    def _is_hopeless(self) -> bool:
+        """Return whether bounds are not asked: they decided little, or cost more than they save."""
+        if self._failed >= _FAILURES:
+            self._failed, self._pause, self._paused = 0, 2 * self._pause, self._pause
+        self._paused -= 1
+        return self._paused >= 0 or self.work.left < 0
+
     def _plainly(self) -> _Best:
-        """Return the pick without a bound: on these rows they cost more than they save."""
+        """Return the pick without a bound."""
         self._forget()
         return self._from_all()
 
@@ -279,8 +265,8 @@ class ScreenedGreedy:
             self.factors.tiles(), self.residual_NC.split(self.factors.tile_rows), strict=True
         ):
             wide_TC = tile.wide_embedding() @ direction[:, :-1].T + direction[:, -1]
-            parts.append((residual_TC * wide_TC).sum(1))
-        gain_N = torch.cat(parts) + self.closed_N
+            parts.append(wide_TC.mul_(residual_TC).sum(1))
+        gain_N = (parts[0] if len(parts) == 1 else torch.cat(parts)).add_(self.closed_N)
         self.scored += len(gain_N)
         row = int(gain_N.argmax())
         gain = float(gain_N[row])
@@ -295,12 +281,12 @@ class ScreenedGreedy:
         """Return the best of rows beside the best in fp32; of very many, the lowest equal to it."""
         if len(near_M) == 1:
             return row
-        if len(near_M) <= _FEWEST_PICKS + len(self.norm_N) // _DECIDED:
+        if len(near_M) <= _FEW + len(self.norm_N) // _DECIDED:
             return self._decided(near_M)
         residual_NC, embedding_NH = self.residual_NC, self.factors.embedding_NH
         lower_M = near_M[near_M < row]
         lower_M = lower_M[(residual_NC[lower_M] == residual_NC[row]).all(1)]
-        for some_M in lower_M.split(_FEWEST_PICKS):
+        for some_M in lower_M.split(_FEW):
             equal_M = (embedding_NH[some_M] == embedding_NH[row]).all(1)
             if bool((equal_M | (self.norm_N[row] == 0)).any()):
                 return int(some_M[int(equal_M.nonzero()[0]) if self.norm_N[row] > 0 else 0])
