@@ -286,10 +286,16 @@ class ScreenedGreedy:
         residual_NC, embedding_NH = self.residual_NC, self.factors.embedding_NH
         lower_M = near_M[near_M < row]
         lower_M = lower_M[(residual_NC[lower_M] == residual_NC[row]).all(1)]
-        for some_M in lower_M.split(_FEW):
-            equal_M = (embedding_NH[some_M] == embedding_NH[row]).all(1)
-            if bool((equal_M | (self.norm_N[row] == 0)).any()):
-                return int(some_M[int(equal_M.nonzero()[0]) if self.norm_N[row] > 0 else 0])
+        if self.norm_N[row] > 0:
+            # Some numbers first: near copies differ in them, and all of a row's are costly.
+            some_NH = embedding_NH[:, :8]
+            lower_M = lower_M[(some_NH[lower_M] == some_NH[row]).all(1)]
+            for some_M in lower_M.split(_FEW):
+                equal_M = (embedding_NH[some_M] == embedding_NH[row]).all(1)
+                if bool(equal_M.any()):
+                    return int(some_M[int(equal_M.nonzero()[0])])
+        elif len(lower_M):
+            return int(lower_M[0])
         return row
 
     def _close(self, best: _Best) -> None:
