@@ -28,7 +28,7 @@ class KernelColumns:
         self._place_N = torch.full((factors.num_examples,), -1, device=device)
         self._owner_M = torch.full((most,), -1, device=device)
         self._asked_M = torch.zeros(most, dtype=torch.int64, device=device)
-        self._time = 0
+        self._time, self.computed = 0, 0
 
     def lacks(self, row_M: Tensor) -> bool:
         """Return whether any of these rows' columns has to be computed."""
@@ -52,6 +52,7 @@ class KernelColumns:
         return self._column_MV[place_M]
 
     def _compute(self, row_M: Tensor) -> None:
+        self.computed += len(row_M)
         place_M = self._asked_M.topk(len(row_M), largest=False).indices
         self._asked_M[place_M] = self._time
         old_M = self._owner_M[place_M]

@@ -6,6 +6,7 @@ reaches the next bound. Between two looks at all rows only an active set is boun
 the last directions could have made a pick; one number holds for all others (`active_rows`).
 Nothing here is an approximation: where a bound is too loose the pick is made from all gains, and
 where rounding could decide, the direction is formed and float64 decides; ties go to the lower row.
+Where bounds cost more than they save, by counts, all further picks are made from all gains.
 Shape letters: N rows, M candidates, V validation examples, C classes, H embedding width, q basis.
 """
 
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from raysubset.core.active_rows import ActiveRows, Bounded, around
+from raysubset.core.allowance import BASIS, WASTE, Allowance, places
 from raysubset.core.factors import GradientFactors
 from raysubset.core.kernel_columns import AHEAD, KernelColumns
 from raysubset.core.low_rank import LowRank
@@ -29,19 +31,19 @@ FIRST = 24
 """Candidates that are scored exactly at first; four times as many while the bound asks for it."""
 _DRIFTED = 96
 """The same, at most, where the direction beside the basis is a bound; then it is measured."""
-_BASIS = 76
 _GROWTH = 3
 _WINDOW = 32
 """Directions that an active set is made from."""
 _LIFE = 64
 """Picks after which it is made anew."""
 _MISSES = 4
-_COLUMN_SHARE = 1.0
-"""Bytes of kept columns over those of the factors."""
-# Setting up costs some twenty picks, and a pick some 40 small operations: below these many
-# multiplications a pick, plain re-scoring is as fast.
-_WORTH = {"cpu": 2e6, "cuda": 2.5e9}
-_FEWEST_PICKS = 64
+_FAILURES = 6
+"""More picks that no bound decided than picks that one did, before bounds rest."""
+_PAUSE = 128
+"""Picks that they rest for; twice as many each time."""
+_FEW = 64
+_DECIDED = 128
+"""One in so many of all rows, and a few: of more that fp32 cannot tell apart, its best is taken."""
 _TILE = 4096
 _SLACK = 3e-2
 """Of |D|: how far it may move beside the basis before that is measured in any case."""
@@ -49,13 +51,6 @@ _LOOSE = 1e-3
 """Of |D|: what it has to have beside the basis before the basis is widened."""
 _ROUNDING = 8
 """Of a gain, in units of eps |g| times the direction's mass: about what products in fp32 lose."""
-
-
-def is_worth(factors: GradientFactors, picks: int) -> bool:
-    """Return whether screening beats plain re-scoring for so many picks from these rows."""
-    rows, width = factors.embedding_NH.shape
-    least = _WORTH.get(factors.ids_N.device.type, _WORTH["cpu"])
-    return width > 1 and picks >= _FEWEST_PICKS and rows * factors.num_classes * width >= least
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,6 +88,7 @@ class ScreenedGreedy:
         open_N: Tensor,
         room_C: Tensor | None,
         normalize: bool = False,
+        waste: float = WASTE,
     ) -> None:
         """Set up the tables: one pass over the embeddings.
 
@@ -102,31 +98,32 @@ class ScreenedGreedy:
             open_N: which rows may be taken.
             room_C: how many more of each class may be taken; None where classes are free.
             normalize: rank by <g, D> / |g|.
+            waste: of plain re-scoring's work, what bounds may lose before they are given up.
         """
         self.factors, self.look = factors, look
+        self.work, self._waste = Allowance(factors, look.residual_CV.shape[1]), waste
         self.residual_NC = factors.residual_NC.to(look.residual_CV.dtype)
         if normalize:
             norm_N = factors.norm_N[:, None]
             self.residual_NC = torch.where(norm_N > 0, self.residual_NC / norm_N, 0.0)
         self._residual_CN = self.residual_NC.T.contiguous()
         self.room_C = None if room_C is None else room_C.tolist()
-        self.basis = LowRank(factors, look.embedding_VH, _BASIS)
-        self._columns = KernelColumns(factors, look, self._places())
+        self.basis = LowRank(factors, look.embedding_VH, BASIS)
+        most = max(4 * AHEAD, places(factors, look.residual_CV.T))
+        self._columns = KernelColumns(factors, look, most)
         self.most = self._columns.most // 4
         self._size_N = sizes(self.residual_NC)
         self.norm_N = self._size_N * self.basis.norm_N
+        number = torch.finfo(self.norm_N.dtype)
+        # What is lost below the smallest number; and rows without a gradient tie at 0 exactly.
+        self._rounding, self._least = _ROUNDING * number.eps, number.tiny
         self.closed_N = torch.where(open_N, 0.0, -torch.inf).to(self.norm_N)
         self._seen: deque[tuple[Tensor, float]] = deque(maxlen=_WINDOW)
         self.active: ActiveRows | None = None
         self.scored, self._misses, self._moved = 0, 0, 0.0
+        self._failed, self._paused, self._pause = 0, 0, _PAUSE if waste < torch.inf else 0
         self.basis.grow(look.direction(), look.residual_CV.shape[0])
         self._reweigh()
-
-    def _places(self) -> int:
-        """Return how many columns are kept: 2 to 64 misses' worth, by the factors' own bytes."""
-        bytes_ = self.factors.residual_NC.nbytes + self.factors.embedding_NH.nbytes
-        column = self.look.residual_CV.shape[1] * self.look.residual_CV.element_size()
-        return max(4 * AHEAD, min(64 * AHEAD, int(_COLUMN_SHARE * bytes_ / column)))
 
     def take(self, picks: int, watch: Callable[[int], object] | None = None) -> Picked:
         """Take this many rows, fewer only where fewer are open; `watch` hears how many are taken.
@@ -136,10 +133,12 @@ class ScreenedGreedy:
         """
         rows: list[int] = []
         gains: list[float] = []
+        self.work.grant(picks, self._waste)
         for _ in range(picks):
             if watch is not None:
                 watch(len(rows))
-            best = self._best()
+            self.work.left += self.work.pick
+            best = self._plainly() if self._is_hopeless() else self._best()
             if not best.gain > -torch.inf:
                 break  # no row is open
             rows.append(best.row)
@@ -164,8 +163,10 @@ class ScreenedGreedy:
             best = self._by_active(coordinate_Cq, drift)
         if best is None:
             self._misses += 1
+            self.work.over(len(self.norm_N), self.basis.width)
             bound_N = self._bounded.at(coordinate_Cq, self._rest, self.margin)
             best = self._certain(bound_N, None, -torch.inf) or self._from_all()
+        self._failed = max(0, self._failed + (1 if best.scored == len(self.norm_N) else -1))
         self._seen.append((coordinate_Cq, best.gain))
         self._tighten(best)
         return best
@@ -174,6 +175,7 @@ class ScreenedGreedy:
         active = self.active
         if active is None:
             return None
+        self.work.over(len(active.row_M), self.basis.width)
         above = active.above(coordinate_Cq, self._moved + drift)
         bound_M = active.bounded.at(coordinate_Cq, self._rest + drift, self.margin)
         return self._certain(bound_M, active.row_M, above, _DRIFTED if drift else self.most)
@@ -197,9 +199,11 @@ class ScreenedGreedy:
             if likely_M is None and self._columns.lacks(row):
                 ahead = bound_M.topk(min(4 * AHEAD, len(bound_M))).indices
                 likely_M = ahead if row_M is None else row_M[ahead]
+            before = self._columns.computed
             column_MV = self._columns.of(row, likely_M if size == FIRST else None)
+            self.work.columns(self._columns.computed - before)
             best = self._scored(row, column_MV)
-            sure = best.gain - float(self.norm_N[best.row]) * self.margin
+            sure = best.gain - float(self.norm_N[best.row]) * self.margin - self._least
             if sure < above:
                 return None
             if sure >= last:
@@ -213,10 +217,11 @@ class ScreenedGreedy:
         gain_M = (self.residual_NC[row_M] * (column_MV @ self.look.residual_CV.T)).sum(1)
         gain_M += self.closed_N[row_M]
         self.scored += len(row_M)
+        self.work.over(len(row_M), column_MV.shape[1])
         at = int(gain_M.argmax())
         gain = float(gain_M[at])
         self._refuse_overflow(gain)
-        near_M = gain_M >= gain - 2 * self.margin * self.norm_N[row_M].max()
+        near_M = gain_M >= gain - 2 * self.margin * self.norm_N[row_M].max() - self._least
         if gain > -torch.inf and int(near_M.sum()) > 1:
             near = near_M.nonzero()[:, 0]
             chosen = self._decided(row_M[near])
@@ -226,6 +231,7 @@ class ScreenedGreedy:
     def _decided(self, row_M: Tensor) -> int:
         """Return the best of rows that fp32 cannot tell apart: float64 does, then the lower row."""
         row_M = torch.sort(row_M).values
+        self.work.doubles(len(row_M))
         direction = self.look.direction().double()
         parts: list[Tensor] = []
         for some_M in row_M.split(_TILE):
@@ -233,22 +239,64 @@ class ScreenedGreedy:
             parts.append((self.residual_NC[some_M].double() * (wide + direction[:, -1])).sum(1))
         gain_M = torch.cat(parts)
         # Equal rows may differ in the last bits of a product, by their place in it.
-        tie_M = gain_M >= gain_M.max() - 1e-12 * gain_M.abs().max()
-        return int(row_M[int(tie_M.nonzero()[0])])
+        double = torch.finfo(torch.float64).eps / torch.finfo(self.norm_N.dtype).eps
+        same = double * self.margin * float(self.norm_N[row_M].max())
+        return int(row_M[int((gain_M >= gain_M.max() - same).nonzero()[0])])
+
+    def _is_hopeless(self) -> bool:
+        """Return whether bounds are not asked: they decided little, or cost more than they save."""
+        if self._failed >= _FAILURES:
+            self._failed, self._pause, self._paused = 0, 2 * self._pause, self._pause
+        self._paused -= 1
+        return self._paused >= 0 or self.work.left < 0
+
+    def _plainly(self) -> _Best:
+        """Return the pick without a bound."""
+        self._forget()
+        return self._from_all()
 
     def _from_all(self) -> _Best:
         """Return the pick by re-scoring every row: what no bound could decide."""
+        self.work.left -= self.work.pick
         direction = self.look.direction()
-        parts = [t.wide_embedding() @ direction[:, :-1].T for t in self.factors.tiles()]
-        wide_NC = torch.cat(parts).to(direction) + direction[:, -1]
-        gain_N = (self.residual_NC * wide_NC).sum(1) + self.closed_N
+        self.margin = self._rounding * self.look.mass()
+        parts: list[Tensor] = []
+        for tile, residual_TC in zip(
+            self.factors.tiles(), self.residual_NC.split(self.factors.tile_rows), strict=True
+        ):
+            wide_TC = tile.wide_embedding() @ direction[:, :-1].T + direction[:, -1]
+            parts.append(wide_TC.mul_(residual_TC).sum(1))
+        gain_N = (parts[0] if len(parts) == 1 else torch.cat(parts)).add_(self.closed_N)
         self.scored += len(gain_N)
-        gain = float(gain_N.max())
+        row = int(gain_N.argmax())
+        gain = float(gain_N[row])
         self._refuse_overflow(gain)
-        near = (gain_N >= gain - 2 * self.margin * self.norm_N.max()).nonzero()[:, 0]
-        row = int(gain_N.argmax()) if gain == -torch.inf or len(near) == 1 else self._decided(near)
+        if gain > -torch.inf:
+            near_N = gain_N >= gain - 2 * self.margin * self.norm_N.max() - self._least
+            row = self._among(near_N.nonzero()[:, 0], row)
         column_V = self.look.columns(self.factors.embedding_NH[row : row + 1])[0]
         return _Best(row, float(gain_N[row]), column_V, len(gain_N))
+
+    def _among(self, near_M: Tensor, row: int) -> int:
+        """Return the best of rows beside the best in fp32; of very many, the lowest equal to it."""
+        if len(near_M) == 1:
+            return row
+        if len(near_M) <= _FEW + len(self.norm_N) // _DECIDED:
+            return self._decided(near_M)
+        residual_NC, embedding_NH = self.residual_NC, self.factors.embedding_NH
+        lower_M = near_M[near_M < row]
+        lower_M = lower_M[(residual_NC[lower_M] == residual_NC[row]).all(1)]
+        if self.norm_N[row] > 0:
+            # Some numbers first: near copies differ in them, and all of a row's are costly.
+            some_NH = embedding_NH[:, :8]
+            lower_M = lower_M[(some_NH[lower_M] == some_NH[row]).all(1)]
+            for some_M in lower_M.split(_FEW):
+                equal_M = (embedding_NH[some_M] == embedding_NH[row]).all(1)
+                if bool(equal_M.any()):
+                    return int(some_M[int(equal_M.nonzero()[0])])
+        elif len(lower_M):
+            return int(lower_M[0])
+        return row
 
     def _close(self, best: _Best) -> None:
         """Take a row: no longer open, and its class has one less to give."""
@@ -281,10 +329,13 @@ class ScreenedGreedy:
         """Widen the basis where a bound was too loose because of what lies beside it."""
         if best.scored <= FIRST or self._rest <= _LOOSE * self._size:
             return
-        direction = self.look.direction()
+        direction, before = self.look.direction(), self.basis.width
+        self.work.decomposition()
         if not self.basis.grow(direction, _GROWTH):
             self.basis.restart()
+            before = 0
             self.basis.grow(direction, direction.shape[0])
+        self.work.grown(len(self.norm_N), self.basis.width - before)
         self._reweigh()
         self._forget()
 
@@ -307,6 +358,7 @@ class ScreenedGreedy:
     def _anchor(self) -> None:
         """Measure the direction beside the basis exactly; until the next time it is bounded."""
         direction = self.look.direction()
+        self.work.decomposition()
         self._anchor_CV = self.look.residual_CV.clone()
         self._rest_CH = self.basis.split(direction)[1]
         if self.active is not None:
@@ -314,11 +366,13 @@ class ScreenedGreedy:
         self._rest = float(torch.linalg.matrix_norm(self._rest_CH, 2)) * (1 + 1e-5)
         self._size = float(torch.linalg.vector_norm(direction))
         self._slack = _SLACK * self._size
-        self.margin = _ROUNDING * torch.finfo(self.norm_N.dtype).eps * self.look.mass()
+        self._mass = self.look.mass()
+        self.margin = self._rounding * self._mass
 
     def _drift(self) -> float:
         """Return how far the direction beside the basis can have moved since the anchor."""
         moved = float(torch.linalg.vector_norm(self.look.residual_CV - self._anchor_CV))
+        self.margin = self._rounding * (self._mass + moved * self.look.size)
         return moved * self.basis.spread
 
     def _refuse_overflow(self, gain: float) -> None:

@@ -14,6 +14,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from raysubset.core.allowance import is_worth
 from raysubset.core.budget import check_budget, floor_of
 from raysubset.core.certificate import certify
 from raysubset.core.factors import GradientFactors
@@ -29,7 +30,7 @@ from raysubset.core.lookahead import Lookahead
 from raysubset.core.moving_lookahead import MovingLookahead
 from raysubset.core.quotas import Balance
 from raysubset.core.scores import Alignment, RandomKey
-from raysubset.core.screening import ScreenedGreedy, is_worth
+from raysubset.core.screening import ScreenedGreedy
 from raysubset.core.watched import in_one_place
 from raysubset.errors import ConfigError, DataError
 from raysubset.strategies.picks import Block, Blocks, Exact, Picks, Stochastic
@@ -162,7 +163,7 @@ class _Greedy:
         if not (isinstance(self.plan.picks, Exact) and plain and found):
             return False
         local, watch = found
-        if not is_worth(local.factors, picks):
+        if not is_worth(local.factors, self.lookahead.logits_VC, picks):
             return False
         greedy = ScreenedGreedy(
             local.factors,
