@@ -27,12 +27,12 @@ from raysubset.core.low_rank import LowRank
 from raysubset.core.moving_lookahead import MovingLookahead
 from raysubset.errors import ConfigError
 
-FIRST = 24
+FIRST = 12
 """Candidates that are scored exactly at first; four times as many while the bound asks for it."""
 _DRIFTED = 96
 """The same, at most, where the direction beside the basis is a bound; then it is measured."""
 _GROWTH = 3
-_WINDOW = 32
+_WINDOW = 16
 """Directions that an active set is made from."""
 _LIFE = 64
 """Picks after which it is made anew."""
@@ -45,11 +45,11 @@ _FEW = 64
 _DECIDED = 128
 """One in so many of all rows, and a few: of more that fp32 cannot tell apart, its best is taken."""
 _TILE = 4096
-_SLACK = 3e-2
+_SLACK = 5e-2
 """Of |D|: how far it may move beside the basis before that is measured in any case."""
 _LOOSE = 1e-3
 """Of |D|: what it has to have beside the basis before the basis is widened."""
-_ROUNDING = 8
+_ROUNDING = 4
 """Of a gain, in units of eps |g| times the direction's mass: about what products in fp32 lose."""
 
 
