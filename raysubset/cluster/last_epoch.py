@@ -12,8 +12,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+from torch import nn
 
+from raysubset.cluster.orders import Train
 from raysubset.errors import CrewLost
+from raysubset.learn.weights import pack
 
 SEND_S = 600.0  # for the bytes of a model, through the object store
 WAIT_S = 5.0
@@ -24,28 +27,25 @@ Get = Callable[[Any], Any]
 class LastEpoch:
     """A rank's part, for one order."""
 
-    def __init__(
-        self, epochs: range, wanted: bool, weights: Callable[[], np.ndarray], send: _Send | None
-    ) -> None:
-        """Plan to send a copy of the weights, where they are wanted.
+    def __init__(self, order: Train, model: nn.Module, send: _Send | None) -> None:
+        """Plan to send a copy of the model's weights, where the order wants them.
 
         Args:
-            epochs: of the order.
-            wanted: whether the driver selects beside the last of them.
-            weights: copies and packs the model's state.
+            order: its epochs, and whether the driver selects beside the last of them.
+            model: what is trained.
             send: how; None on ranks that do not.
         """
-        self.epochs, self.wanted, self.weights, self.send = epochs, wanted, weights, send
+        self.order, self.model, self.send = order, model, send
         self._began: float | None = None
         self._sending: Future[None] | None = None
 
     def done(self, epochs: int) -> None:
         """Send the weights, if the order's last epoch is the only one that is left."""
-        if not self.wanted or epochs + 1 != len(self.epochs):
+        if not self.order.ahead or epochs + 1 != len(self.order.work.epochs):
             return
         if self.send is not None:
             thread = ThreadPoolExecutor(1, thread_name_prefix="last-epoch")
-            self._sending = thread.submit(self.send, self.weights())
+            self._sending = thread.submit(self.send, pack(self.model.state_dict()))
             thread.shutdown(wait=False)  # it ends with what it was given
         self._began = time.perf_counter()
 

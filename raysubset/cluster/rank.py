@@ -45,7 +45,6 @@ from raysubset.learn.choosing import choose
 from raysubset.learn.learner import EpochTrace, GoOn, Learner
 from raysubset.learn.partial import Partial, partial_of
 from raysubset.learn.scoring import RangeCounts, RangeOutput, Scorer
-from raysubset.learn.weights import pack
 from raysubset.logs import fields, reshape
 
 logger = logging.getLogger(__name__)
@@ -177,7 +176,8 @@ class Rank:
         self._hold(order)
         ready = time.perf_counter()
         start = ready - (kept.seconds if kept else 0.0)
-        last = self._last_epoch(order)
+        send = sender(self.mailbox, _get, self._number, self.attempt) if self.rank == 0 else None
+        last = LastEpoch(order, self.learner.model, send)
         traces = self._epochs(order, kept, carrier, last)
         share_buffers(self.learner.model)
         trained = time.perf_counter()
@@ -213,12 +213,6 @@ class Rank:
         if order.token is None or order.token.is_seen():
             return None
         return Carrier(self.mailbox, _carried, self._number, self.attempt, self.rank)
-
-    def _last_epoch(self, order: Train) -> LastEpoch:
-        """Return what sends the weights at its start, by rank 0."""
-        send = sender(self.mailbox, _get, self._number, self.attempt) if self.rank == 0 else None
-        model = self.learner.model
-        return LastEpoch(order.work.epochs, order.ahead, lambda: pack(model.state_dict()), send)
 
     def _epochs(
         self, order: Train, kept: Partial | None, carrier: Carrier | None, last: LastEpoch

@@ -102,7 +102,9 @@ def test_a_rank_killed_in_the_last_epoch_changes_nothing(
     mark: Mark,
     rank: int,
 ):
-    # An epoch of 36 has 3 batches: the fifth of a round is in its last one.
+    # An epoch of 36 has 3 batches: the fifth of a round is in its last one. Slow ones leave time
+    # for the weights to be taken before that, and the group that comes next sends them again.
+    mark("rank0-training-slow")
     watch = at("started", 2, lambda: mark(f"rank{rank}-training-kill", after=4))
     hands = hands_of(crew_of_two, three_scorers, 2)
     left = play_on(hands, ready(2, **BESIDE), tmp_path, watch=watch)[1]
