@@ -21,6 +21,7 @@ from raysubset.strategies.selection import Selection
 
 POLL_S = 0.1
 _BUSY = ("seconds_scoring", "seconds_greedy", "seconds_handover")
+_PART = ("seconds_weights",)  # of the hand-over, where weights move
 OnWeights = Callable[[Weights], object]
 """Called by a trainer with the weights at the start of its last epoch."""
 
@@ -119,6 +120,6 @@ class Ahead:
 def _told(selection: Selection) -> Selection:
     """Return a selection whose own round waits for nothing: its seconds were spent beside."""
     facts = dict(selection.facts)
-    for name in _BUSY:
+    for name in (*_BUSY, *(name for name in _PART if name in facts)):
         facts[f"{name}_beside"], facts[name] = facts.get(name, 0.0), 0.0
     return replace(selection, facts=facts)

@@ -141,8 +141,8 @@ class SelectionSettings(Settings):
     """Examples per scoring call."""
 
     overlap: bool = False
-    """Select for the next round beside a round's last epoch, at the weights at its start (--local
-    only): hides the selection's time, with a choice that is an epoch older."""
+    """Select for the next round beside a round's last epoch, at the weights at its start (--local,
+    or dedicated scorers): hides the selection's time, with a choice that is an epoch older."""
 
     glister: GlisterSettings = GlisterSettings()
 

@@ -10,10 +10,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
@@ -35,6 +38,8 @@ STOP_S = 15.0
 STOP_AGAIN_S = 1.0
 TICK_S = 0.1
 ABORT_S = 10.0
+Early = Callable[[np.ndarray], object]
+"""Called with the packed weights at the start of an order's last epoch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +80,7 @@ class Crew:
         self._number = 0
         self._asking = threading.Lock()  # held while an order is open: there is one at a time
         self._open: Order = Stop()
+        self._early: Early | None = None
         self._trained: _Trained | None = None
         self._error: BaseException | None = None
         self._controller: Any = None
@@ -103,13 +109,17 @@ class Crew:
             self.close()
             raise
 
-    def exchange(self, order: Order, progress: Progress, stage: str) -> list[Any]:
+    def exchange(
+        self, order: Order, progress: Progress, stage: str, early: Early | None = None
+    ) -> list[Any]:
         """Return every rank's answer to an order, in rank order.
+
+        `early` is called once, with what an order that is `ahead` sends before its answer.
 
         Raises:
             CrewLost: the ranks died too often, or one was silent for `call_timeout_s`.
         """
-        with self._asking:
+        with self._asking, self._telling(early):
             answers = self._ask(order, progress, stage)
             while any(isinstance(answer, Lost) for answer in answers):
                 # The group was restarted before its state was on disk: make that state again.
@@ -255,12 +265,29 @@ class Crew:
             self._refuse_dead()
             self._refuse_silence(got)
 
+    @contextmanager
+    def _telling(self, early: Early | None) -> Generator[None]:
+        """Tell this function, and none of them once an order is answered or given up."""
+        self._early = early
+        try:
+            yield
+        finally:
+            self._early = None
+
     def _carry(self, got: Collected) -> None:
-        """Keep epochs for a rank that does not see their folder; tell it what is kept there."""
+        """Keep epochs for a rank that does not see their folder; tell it what is kept there.
+
+        What is sent before an answer goes to whoever waits for it.
+        """
         begun = self._open.begun if isinstance(self._open, Train) else None
         if got.held is not None:
             why_not = written(begun, got.held)
             self._get(self.mailbox.written.remote(got.held.state, why_not))
+        if got.early is not None:
+            tell, self._early = self._early, None  # the first: a group that died sends them again
+            if tell is not None:
+                tell(got.early)
+            self._get(self.mailbox.take.remote(self._number))
         if got.asked:
             given = given_of(begun, ray.put)
             self._get(self.mailbox.give.remote(self._number, given))
@@ -276,7 +303,7 @@ class Crew:
 
     def _train_again(self, progress: Progress) -> None:
         assert self._trained is not None, "a state was lost that no training order made"
-        order = self._trained.order
+        order = replace(self._trained.order, ahead=False)  # that choice is made
         logger.warning("the crew was restarted; round %d is trained again", order.round)
         self._ask(order, progress, "training")
 

@@ -9,7 +9,7 @@ from ray._private.state import available_resources_per_node
 
 from raysubset.cluster.autoscaler import Autoscaler, find_autoscaler
 from raysubset.cluster.room import Nodes, Room, local_cpus, places, plan_room, whole_gpus
-from raysubset.cluster.session import all_nodes
+from raysubset.cluster.session import all_nodes, refuse_overlap
 from raysubset.doctor.finding import Finding, failed, ok, warning
 from raysubset.doctor.fitting import Plan
 from raysubset.errors import RoomError
@@ -63,6 +63,7 @@ def check_room(experiment: Experiment, gpus: int | None) -> tuple[Finding, Plan,
         there = around(asked, gpus)
         experiment = settled(experiment, whole_gpus(there.nodes))
         room = plan_room(experiment.resources, there.nodes, free=there.free)
+        refuse_overlap(experiment, room.placement)
     except RoomError as error:
         unplaced = Plan(workers=asked.ranks, scorers=0, device="cpu")
         return failed("room", str(error), "ask for less, or add nodes"), unplaced, experiment

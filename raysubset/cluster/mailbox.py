@@ -11,6 +11,8 @@ import time
 import uuid
 from typing import Any
 
+import numpy as np
+
 from raysubset.cluster.orders import Collected, Failed, Posted, Stop
 from raysubset.learn.sent_partial import Given, SentPartial
 
@@ -32,6 +34,8 @@ class Mailbox:
         self.held: SentPartial | None = None
         self.wrote: tuple[str, str] | None = None
         self.given: Given | None = None
+        self.sent: tuple[int, np.ndarray] | None = None
+        self.taken = -1
         self.progress = (0, 0)
         self.seen: dict[int, float] = {}
         self.news = asyncio.Event()
@@ -146,6 +150,32 @@ class Mailbox:
             self.held = None
         self._wake()
 
+    async def early(self, number: int, attempt: str, flat: np.ndarray) -> None:
+        """Take the weights at the start of an order's last epoch; of those that come, one is had.
+
+        A dead group's may come late, and the living one sends its own.
+        """
+        self.seen[0] = time.monotonic()
+        if not self._is_settled(number) and self._newest_attempt() in ("", attempt):
+            self.sent = (number, flat)
+            self._wake()
+
+    async def was_taken(self, number: int, deadline_s: float) -> str:
+        """Return what became of `early`: "taken", "over", "unknown" or "waits" (the deadline)."""
+        end = time.monotonic() + deadline_s
+        while not self._is_settled(number):
+            self.seen[0] = time.monotonic()
+            if not self._is_sent(number):
+                return "unknown"
+            if not await self._news(end):
+                return "waits"
+        return "taken" if self.taken == number else "over"
+
+    async def take(self, number: int) -> None:
+        """Take the driver's word that it has the weights of `early`."""
+        self.taken, self.sent = number, None
+        self._wake()
+
     async def kept(self, number: int, rank: int, deadline_s: float) -> Given | None:
         """Return what the driver tells is kept of an order's round; None after the deadline."""
         end = time.monotonic() + deadline_s
@@ -186,6 +216,7 @@ class Mailbox:
             needed=needed,
             asked=asked,
             held=self.held,
+            early=self.sent[1] if self.sent is not None and self.sent[0] == number else None,
             progress=self.progress,
             silent_s={rank: now - seen for rank, seen in self.seen.items()},
         )
@@ -213,7 +244,14 @@ class Mailbox:
         return next((answer for answer in answers if isinstance(answer, Failed)), None)
 
     def _waits(self, number: int) -> bool:
-        return self.needed == number or self.held is not None or self._is_asked(number)
+        carried = self.held is not None or self._is_sent(number)
+        return carried or self.needed == number or self._is_asked(number)
+
+    def _is_sent(self, number: int) -> bool:
+        return self.sent is not None and self.sent[0] == number
+
+    def _is_settled(self, number: int) -> bool:
+        return self.taken == number or self._is_over(number)
 
     def _is_asked(self, number: int) -> bool:
         return self.asked == number and self.given is None
@@ -229,7 +267,7 @@ class Mailbox:
         )
 
     def _forget_kept(self) -> None:
-        self.asked, self.held, self.wrote, self.given = -1, None, None, None
+        self.asked, self.held, self.wrote, self.given, self.sent = -1, None, None, None, None
 
     def _newest_attempt(self) -> str:
         return next(reversed(self.ready), "")

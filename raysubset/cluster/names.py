@@ -11,6 +11,7 @@ import re
 from raysubset.learn.scoring import RowRange
 
 LONGEST = 60
+BESIDE = ":beside"
 
 
 def run_id(folder: str) -> str:
@@ -49,7 +50,8 @@ def score_task(stage: str, rows: RowRange) -> str:
 def weights_of(version: str) -> dict[str, str | int]:
     """Return which run's which round scores with weights of this version, as far as it says.
 
-    A run's version is "FOLDER:6", the round that made them; others name no round.
+    A run's version is "FOLDER:6", the round that made them, and "FOLDER:6:beside" those at the
+    start of its last epoch; others name no round.
     """
-    run, _, round_ = version.rpartition(":")
+    run, _, round_ = version.removesuffix(BESIDE).rpartition(":")
     return {"run": run_id(run), "round": int(round_) + 1} if round_.isdecimal() else {"run": run}

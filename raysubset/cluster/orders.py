@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from raysubset.cluster.blocks import Located
 from raysubset.cluster.sight import Token
 from raysubset.learn.checkpoint import CheckpointRef
@@ -50,6 +52,7 @@ class Train:
         token: tells rank 0 whether it sees the folder's disk; else it sends what it would write.
         send_weights: whether rank 0 answers with the weights, for scoring actors.
         begun: where finished epochs are kept, and perhaps are; None: nowhere.
+        ahead: whether rank 0 sends the weights at the start of the last epoch, while it trains it.
     """
 
     at: At | None
@@ -62,6 +65,7 @@ class Train:
     send_weights: bool
     begun: Open | None = None
     token: Token | None = None
+    ahead: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +167,7 @@ class Collected:
         needed: whether a rank asked for the bytes of the checkpoint that the order starts from.
         asked: whether a rank asked what is kept of the order's round.
         held: epochs that a rank wants to be kept.
+        early: the weights at the start of the order's last epoch, until the driver took them.
         progress: rank 0's (visits done, of).
         silent_s: per rank, seconds since its last sign of life.
     """
@@ -176,5 +181,6 @@ class Collected:
     needed: bool
     asked: bool
     held: SentPartial | None
+    early: np.ndarray | None
     progress: tuple[int, int]
     silent_s: dict[int, float]

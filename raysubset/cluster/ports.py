@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from raysubset.cluster.blocks import Blocks, Located, shares
-from raysubset.cluster.crew import Crew
+from raysubset.cluster.crew import Crew, Early
 from raysubset.cluster.memory import Meter, by_kind
-from raysubset.cluster.names import round_stage
+from raysubset.cluster.names import BESIDE, round_stage
 from raysubset.cluster.orders import At, Choose, Count, Score, Train
 from raysubset.cluster.room import Room
-from raysubset.cluster.scorers import Scorers
+from raysubset.cluster.scorers import Scored, Scorers
 from raysubset.cluster.sight import Token
 from raysubset.errors import Stopped
 from raysubset.learn.choosing import Choice, Chooser, PhaseLike, Progress, choose
@@ -49,38 +49,54 @@ class RayPool:
 
     def select(self, phase: PhaseLike, weights: Weights | None) -> Selection:
         """Return the selection of a phase, at these weights where it needs any."""
+        version = "" if weights is None else f"{self.run}:{weights.round}"
+        return self._select(phase, weights, version, self.progress)
 
+    def scores(self, phase: PhaseLike) -> bool:
+        """Return whether the selection of a phase needs weights, and so takes time."""
+        return self.chooser.scores(phase)
+
+    def select_beside(self, phase: PhaseLike, weights: Weights, progress: Progress) -> Selection:
+        """Return what `select` returns, by the scorers, which are idle while the crew trains."""
+        assert self.scorers is not None, "the ranks, which train, do not score beside"
+        version = f"{self.run}:{phase.round - 1}{BESIDE}"
+        return self._select(phase, weights, version, progress)
+
+    def _select(
+        self, phase: PhaseLike, weights: Weights | None, version: str, progress: Progress
+    ) -> Selection:
         def score_and_choose(ranges: Sequence[RowRange], choice: Choice) -> tuple[Selection, float]:
             assert weights is not None, "a phase that scores comes after one that trains"
             located = self.blocks.located(ranges)
             if self.scorers is None:
                 return self._by_crew(weights, located, choice)
-            return self._by_actors(self.scorers, weights, located, choice, phase.round)
+            flat = weights.flat if weights.flat is not None else pack(weights.state())
+            scored = self.scorers.score(
+                version,
+                flat,
+                located,
+                embeddings=choice.embeddings,
+                progress=progress,
+                stage=round_stage("score", phase.round),
+            )
+            return self._chosen(self.scorers, scored, choice, phase, progress)
 
         return self.chooser.select(phase, score_and_choose)
 
-    def _by_actors(
+    def _chosen(
         self,
         scorers: Scorers,
-        weights: Weights,
-        ranges: Sequence[Located],
+        scored: Scored,
         choice: Choice,
-        round_: int,
+        phase: PhaseLike,
+        progress: Progress,
     ) -> tuple[Selection, float]:
-        flat = weights.flat if weights.flat is not None else pack(weights.state())
-        scored = scorers.score(
-            f"{self.run}:{weights.round}",
-            flat,
-            ranges,
-            embeddings=choice.embeddings,
-            progress=self.progress,
-            stage=round_stage("score", round_),
-        )
+        """Return the choice from what the scorers scored, on the device for it."""
         self.memory = {"scorers": scored.memory}
         if scorers.on_gpu:
-            chosen = scorers.choose(choice, scored, round_stage("choose", round_))
+            chosen = scorers.choose(choice, scored, round_stage("choose", phase.round))
         else:
-            chosen = choose(choice, scored.outputs, progress=self.progress)
+            chosen = choose(choice, scored.outputs, progress=progress)
         retries, weights_s = float(scored.retries), scored.weights_s
         facts = {**chosen.facts, "scoring_retries": retries, "seconds_weights": weights_s}
         return replace(chosen, facts=facts), scored.busy_s
@@ -120,8 +136,11 @@ class RayTrainer:
         begun: Open | None = None,
         last_epoch: Callable[[Weights], object] | None = None,
     ) -> Fit:
-        """Train one phase from these weights (None: from the start), or what is left of it."""
-        assert last_epoch is None, "selection.overlap is refused on Ray"
+        """Train one phase from these weights (None: from the start), or what is left of it.
+
+        `last_epoch` is called with the weights at the start of the last epoch.
+        """
+        tell = None if last_epoch is None else _unpacked(last_epoch)
         start = time.perf_counter()
         work = train_order(selection, phase)
         order = Train(
@@ -135,15 +154,17 @@ class RayTrainer:
             send_weights=self.room.placement == "actors",
             begun=begun,
             token=self.pool.token,
+            ahead=last_epoch is not None,
         )
         try:
-            answers = self.crew.exchange(order, self.progress, "training")
+            answers = self.crew.exchange(order, self.progress, "training", tell)
         except (Stopped, KeyboardInterrupt):
             self.crew.halt()
             raise
         counts = merge_counts([count for answer in answers for count in answer["counts"]])
         metrics: dict[str, Any] = {f"validation_{k}": v for k, v in counts.items()}
-        for stage in ("rows", "training", "evaluation"):
+        beside = () if last_epoch is None else ("training_beside",)
+        for stage in ("rows", "training", *beside, "evaluation"):
             metrics[f"seconds_{stage}"] = max(answer[f"seconds_{stage}"] for answer in answers)
         metrics["seconds_fit_wall"] = time.perf_counter() - start
         metrics |= by_kind(self._memory(answers))
@@ -179,3 +200,8 @@ class RayTrainer:
     def _memory(self, answers: list[Any]) -> dict[str, dict[str, int]]:
         ranks = {f"rank_{r}": answer["memory"] for r, answer in enumerate(answers)}
         return {"driver": self.meter.figures, **ranks, **self.pool.memory}
+
+
+def _unpacked(last_epoch: Callable[[Weights], object]) -> Early:
+    """Return what takes packed weights, of no round's end, for what takes weights."""
+    return lambda flat: last_epoch(Weights(round=-1, flat=flat))

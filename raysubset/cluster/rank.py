@@ -23,6 +23,7 @@ from raysubset.cluster.blocks import Located, Reader, fetched
 from raysubset.cluster.carrying import Carrier
 from raysubset.cluster.devices import device_of_rank
 from raysubset.cluster.keeping import Together, agreed
+from raysubset.cluster.last_epoch import LastEpoch, sender
 from raysubset.cluster.memory import Meter
 from raysubset.cluster.names import run_id
 from raysubset.cluster.orders import (
@@ -175,19 +176,23 @@ class Rank:
         self._hold(order)
         ready = time.perf_counter()
         start = ready - (kept.seconds if kept else 0.0)
-        traces = self._epochs(order, kept, carrier)
+        send = sender(self.mailbox, _get, self._number, self.attempt) if self.rank == 0 else None
+        last = LastEpoch(order, self.learner.model, send)
+        traces = self._epochs(order, kept, carrier, last)
         share_buffers(self.learner.model)
         trained = time.perf_counter()
         self.at = (order.run, order.round)
         visits, copied = order.work.visits, self._save(order) if self.rank == 0 else None
         counts = self._counts(order.validation, lambda *_: self._go_on(visits, visits))
         done = time.perf_counter()
+        last.wait()
         return {
             "kept": kept,
             "traces": traces,
             "counts": counts,
             "seconds_rows": ready - came,
             "seconds_training": trained - start,
+            "seconds_training_beside": last.seconds(trained),
             "seconds_evaluation": done - trained,
             "memory": self.meter.figures,
             "weights": copied.result().flat if copied and order.send_weights else None,
@@ -210,7 +215,7 @@ class Rank:
         return Carrier(self.mailbox, _carried, self._number, self.attempt, self.rank)
 
     def _epochs(
-        self, order: Train, kept: Partial | None, carrier: Carrier | None
+        self, order: Train, kept: Partial | None, carrier: Carrier | None, last: LastEpoch
     ) -> list[EpochTrace]:
         """Train the epochs that are not kept; keep those that are finished, a stop's included."""
         together = Together(
@@ -223,12 +228,16 @@ class Rank:
             device=self.learner.device,
             write=carrier.write if carrier else None,
         )
+        done = kept.epochs if kept else 0
+
+        def epoch_done(trace: EpochTrace) -> None:
+            together.epoch_done(trace)
+            last.done(trace.epoch + 1 - order.work.epochs.start)
+
+        last.done(done)
         try:
             return self.learner.train(
-                order.work,
-                self._go_on_together,
-                done=kept.epochs if kept else 0,
-                epoch_done=together.epoch_done,
+                order.work, self._go_on_together, done=done, epoch_done=epoch_done
             )
         except Stopped:
             together.stop()

@@ -18,7 +18,7 @@ from raysubset.cluster.names import run_id
 from raysubset.cluster.ports import RayPool, RayTrainer
 from raysubset.cluster.room import Room
 from raysubset.cluster.scorers import Scorers
-from raysubset.cluster.session import ray_session
+from raysubset.cluster.session import ray_session, refuse_overlap
 from raysubset.cluster.sight import left_in
 from raysubset.engine import Outcome, Silence, Watch, run
 from raysubset.experiment import Experiment
@@ -50,7 +50,9 @@ def hands(experiment: Experiment, problem: Problem, folder: Path) -> Generator[H
     Raises:
         RoomError: the machine or the cluster cannot place them; nothing is left behind.
     """
+    refuse_overlap(experiment, experiment.resources.placement)
     with ray_session(experiment) as room, ExitStack() as ending:
+        refuse_overlap(experiment, room.placement)
         problem_ref: Any = ray.put(problem.lean())
         blocks = Blocks(problem.parts, problem.scoring_batch)
         # Ray Train's own state: beside the driver, as its controller; ranks never look at it.
@@ -76,6 +78,7 @@ def run_on(
 ) -> Outcome:
     """Run one experiment with a crew that stands ready."""
     watch = watch or Silence()
+    refuse_overlap(prepared.experiment, with_hands.room.placement)
     with (
         torch_threads(prepared.experiment.resources.threads_per_rank),
         settled(prepared.experiment.training),
@@ -87,7 +90,8 @@ def run_on(
         blocks, scorers = with_hands.blocks, with_hands.scorers
         pool = RayPool(name, prepared.chooser, blocks, crew, scorers, watch.progress, token)
         trainer = RayTrainer(name, crew, with_hands.room, ledger.rounds, pool, watch.progress)
-        return run(prepared.experiment, prepared.phases, pool, trainer, ledger, watch)
+        beside = pool if prepared.experiment.selection.overlap else None
+        return run(prepared.experiment, prepared.phases, pool, trainer, ledger, watch, beside)
 
 
 def run_ray(

@@ -24,7 +24,7 @@ from raysubset.cluster.room import (
     wanted_scorers,
     whole_gpus,
 )
-from raysubset.errors import ConfigError, RoomError
+from raysubset.errors import RoomError
 from raysubset.experiment import Experiment, ResourceSettings
 from raysubset.preparation import settled, settled_here
 
@@ -41,7 +41,6 @@ def ray_session(experiment: Experiment) -> Generator[Room]:
     Raises:
         RoomError: no Ray, or less room than the experiment asks for; nothing was started on it.
     """
-    _refuse_overlap(experiment)
     with _connection(experiment):
         yield find_room(experiment.resources)
 
@@ -50,9 +49,9 @@ def settled_on_ray(experiment: Experiment) -> Experiment:
     """Return the experiment with as many ranks as fit on the Ray where it is going to run.
 
     Raises:
-        RoomError: no Ray answers at RAY_ADDRESS.
+        RoomError: no Ray answers at RAY_ADDRESS, or `refuse_overlap` raised it.
     """
-    _refuse_overlap(experiment)
+    refuse_overlap(experiment, experiment.resources.placement)
     if not on_a_cluster():
         return settled_here(experiment)
     with _connection(experiment):
@@ -64,16 +63,17 @@ def on_a_cluster() -> bool:
     return ray.is_initialized() or bool(os.environ.get("RAY_ADDRESS"))
 
 
-def _refuse_overlap(experiment: Experiment) -> None:
-    """Refuse what only one process does; it would else be left out in silence.
+def refuse_overlap(experiment: Experiment, placement: str) -> None:
+    """Refuse to select beside training where the ranks would do both.
 
     Raises:
-        ConfigError: `selection.overlap`.
+        RoomError: `selection.overlap` in `crew` placement.
     """
-    if experiment.selection.overlap:
-        raise ConfigError(
-            "selection.overlap=true selects beside training in one process, and this run is on "
-            "Ray, where a round's scorers wait for its last epoch; add --local, or set "
+    if experiment.selection.overlap and placement == "crew":
+        raise RoomError(
+            "selection.overlap=true selects beside training, and here the training ranks would "
+            "also score (asked by --resources.placement crew, or no room beside them); ask for "
+            "scorers with --resources.placement actors --resources.scorers N, add --local, or set "
             "--selection.overlap false."
         )
 

@@ -18,7 +18,7 @@ import ray
 from ray import tune
 
 from raysubset.cluster.room import Nodes, beside_other_trials, device_of, places, wanted_scorers
-from raysubset.cluster.session import all_nodes, ray_session
+from raysubset.cluster.session import all_nodes, ray_session, refuse_overlap
 from raysubset.cluster.trial_actor import Shared, TrialActor
 from raysubset.errors import CrewLost, RoomError
 from raysubset.experiment import Experiment, ResourceSettings
@@ -57,7 +57,11 @@ def sweep_session(experiment: Experiment, mode: TrialMode) -> Generator[Places]:
         RoomError: no Ray, or no room for a single trial.
     """
     with ray_session(experiment):
-        yield plan_places(experiment.resources, all_nodes(experiment.resources), mode)
+        nodes = all_nodes(experiment.resources)
+        places = plan_places(experiment.resources, nodes, mode)
+        if places.mode == "crew":
+            refuse_overlap(experiment, beside_other_trials(experiment.resources, nodes).placement)
+        yield places
 
 
 def plan_places(

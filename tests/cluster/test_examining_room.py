@@ -47,3 +47,10 @@ def test_ranks_that_are_auto_are_settled_by_what_is_there():
     assert settled.resources.workers == plan.workers == 2
     one = check_room(Experiment.of({}), 1)[1]
     assert (one.workers, one.device) == (1, "cuda")
+
+
+def test_selecting_beside_training_fails_where_no_gpu_is_left_for_a_scorer():
+    asked = Experiment.of(nest({"selection.overlap": True}))
+    assert check_room(asked, 2)[0].status == "failed"  # two ranks take both
+    assert "selection.overlap=true" in check_room(asked, 1)[0].found
+    assert check_room(asked, 0)[0].status == "ok"

@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import Any
 
+import numpy as np
 import pytest
 
 from raysubset.cluster.mailbox import Mailbox
@@ -219,5 +220,55 @@ def test_a_mailbox_that_restarted_knows_no_order():
         assert (await box.collect(3, 0)).known == 3
         assert (await again.collect(3, 0)).known == -1
         assert box.birth != again.birth
+
+    asyncio.run(story())
+
+
+def test_weights_sent_before_an_answer_reach_the_driver_once_and_end_the_wait_of_who_sent_them():
+    async def story() -> None:
+        box, flat = Mailbox(1), np.arange(3, dtype=np.uint8)
+        await box.hello("x", 0)
+        await box.post(order(4))
+        await box.early(4, "x", flat)
+        waits = asyncio.ensure_future(box.was_taken(4, LONG_S))
+        assert (await box.collect(4, LONG_S)).early is flat
+        assert not waits.done()
+        await box.take(4)
+        assert await waits == "taken"
+        await box.hello("y", 0)  # the group died, and trains the last epoch again
+        await box.early(4, "y", flat)
+        assert await box.was_taken(4, LONG_S) == "taken"
+        assert (await box.collect(4, SHORT_S)).early is None
+
+    asyncio.run(story())
+
+
+def test_weights_that_a_mailbox_lost_are_asked_for_again():
+    async def story() -> None:
+        box, flat = Mailbox(1), np.arange(3, dtype=np.uint8)
+        await box.post(order(4))
+        assert await box.was_taken(4, LONG_S) == "unknown"  # it restarted: `early` was told another
+        await box.early(4, "x", flat)
+        assert await box.was_taken(4, SHORT_S) == "waits"
+        assert (await box.collect(4, LONG_S)).early is flat
+
+    asyncio.run(story())
+
+
+def test_weights_of_a_dead_group_or_of_an_older_order_are_nobodys():
+    async def story() -> None:
+        box, flat = Mailbox(1), np.arange(3, dtype=np.uint8)
+        await box.post(order(4))
+        await box.hello("x", 0)
+        await box.early(4, "x", flat)
+        await box.hello("y", 0)
+        await box.early(4, "x", flat)
+        assert (await box.collect(4, SHORT_S)).early is None
+        await box.early(4, "y", flat)
+        await box.post(order(5))
+        assert await box.was_taken(4, LONG_S) == "over"
+        assert (await box.collect(5, SHORT_S)).early is None
+        await box.early(4, "y", flat)
+        assert (await box.collect(5, SHORT_S)).early is None
 
     asyncio.run(story())

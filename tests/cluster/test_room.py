@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
 
-from raysubset.cluster import session
+from raysubset.cluster.ray_run import hands
 from raysubset.cluster.room import Room, beside_other_trials, local_cpus, plan_room
-from raysubset.cluster.session import settled_on_ray
+from raysubset.cluster.session import refuse_overlap, settled_on_ray
 from raysubset.cluster.sweeping import plan_places
-from raysubset.errors import ConfigError, RoomError
+from raysubset.errors import RoomError
 from raysubset.experiment import ResourceSettings
-from tests.small_runs import experiment
+from tests.small_runs import experiment, prepared
 
 
 def asked(workers: int = 2, scorers: int = 2, **options: Any) -> ResourceSettings:
@@ -198,9 +199,26 @@ def test_a_machine_says_how_many_it_places(
     assert "RAY_ADDRESS" in str(caught.value)
 
 
-def test_selecting_beside_training_is_refused_on_ray_before_any_work():
-    overlapped, before = experiment(selection__overlap=True), ray.is_initialized()
-    for refuse in (session.ray_session(overlapped).__enter__, lambda: settled_on_ray(overlapped)):
-        with pytest.raises(ConfigError, match=r"selection\.overlap=true.*add --local"):
+@pytest.mark.parametrize("gpus", [1, 2])
+def test_selecting_beside_training_needs_scorers_and_auto_takes_them_where_they_fit(gpus: int):
+    overlapped = experiment(selection__overlap=True, resources__workers=1)
+    room = plan_room(overlapped.resources, there(16, gpus))
+    if gpus == 2:
+        assert room.placement == "actors"
+        refuse_overlap(overlapped, room.placement)
+        return
+    assert room.placement == "crew"
+    with pytest.raises(RoomError, match=r"no room beside them.*placement actors.*--local"):
+        refuse_overlap(overlapped, room.placement)
+
+
+def test_ranks_that_score_are_refused_beside_training_before_ray_is_looked_for(tmp_path: Path):
+    before = ray.is_initialized()
+    run = prepared(selection__overlap=True, resources__placement="crew")
+    for refuse in (
+        lambda: settled_on_ray(run.experiment),
+        hands(run.experiment, run.problem, tmp_path).__enter__,
+    ):
+        with pytest.raises(RoomError, match=r"selection\.overlap=true.*add --local"):
             refuse()
     assert ray.is_initialized() == before

@@ -41,8 +41,8 @@ def answers(crew_of_two: Any, monkeypatch: pytest.MonkeyPatch) -> list[Mapping[s
     found: list[Mapping[str, Any]] = []
     exchange = crew_of_two.exchange
 
-    def heard(order: Any, progress: Any, stage: str) -> Any:
-        answered = exchange(order, progress, stage)
+    def heard(order: Any, progress: Any, stage: str, *early: Any) -> Any:
+        answered = exchange(order, progress, stage, *early)
         found.extend([answered[0]] if stage == "training" else [])
         return answered
 
