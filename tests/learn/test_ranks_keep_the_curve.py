@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from raysubset.learn.learner import EpochTrace, Learner, TrainOrder
+from raysubset.learn.seen import Seen
 from tests.learn.ranks import CPU, never, order_of
 from tests.small_runs import problem
 
@@ -29,15 +30,30 @@ class Noted(Learner):
         self.batches: list[list[int]] = []
         super().__init__(*args, **how)
 
-    def _step(self, position_B: Tensor, *rest: Any) -> list[tuple[Tensor, ...]]:
-        self.batches.append(position_B.tolist())
-        seen = super()._step(position_B, *rest)
-        slices = [rows.tolist() for rows, *_ in seen]
+    def _step(self, visits: Any, batch: range, key: int, lr: float, seen: Seen) -> None:
+        self.batches.append(visits.at_K[batch.start : batch.stop].tolist())
+        own = Own()
+        super()._step(visits, batch, key, lr, own)
         # Together the ranks see the batch, each row once, in turns: rank 0 the first.
-        assert [slices[i % self.world][i // self.world] for i in range(len(position_B))] == (
-            self.batches[-1]
-        )
-        return seen
+        turns = [own.slices[i % self.world][i // self.world] for i in range(len(batch))]
+        assert turns == self.batches[-1]
+        for added in own.added:
+            seen.add(*added)
+
+
+class Own(Seen):
+    """Notes the rows that each rank saw in one step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.added: list[tuple[Tensor, ...]] = []
+
+    def add(self, *added: Tensor) -> None:
+        self.added.append(added)
+
+    @property
+    def slices(self) -> list[list[int]]:
+        return [at_B.tolist() for at_B, *_ in self.added]
 
 
 def trained(world: int, order: TrainOrder, **options: Any) -> tuple[Noted, list[float]]:

@@ -17,7 +17,7 @@ import json, sys
 import numpy as np, torch
 from raysubset.core.lookahead import Lookahead
 from raysubset.core.scores import Alignment, GradientNorm
-from raysubset.learn.choosing import _factors
+from raysubset.learn.choosing import factors_of
 from raysubset.learn.embedded import embedded_problem
 from raysubset.learn.data import Dataset
 from raysubset.learn.parts import Parts
@@ -48,7 +48,7 @@ def peak_mb():  # not ru_maxrss: a process begins with its parent's
 def everything(ids):
     outputs = [scorer.score(rows) for rows in ranges_of("pool", ids, 256)]
     scored = peak_mb()
-    factors = GradientFactors.concat([_factors(out, "cpu") for out in outputs])
+    factors = GradientFactors.concat([factors_of(out, "cpu") for out in outputs])
     direction = torch.ones(C, H + 1)
     for score in (Alignment(direction), Alignment(direction, normalize=True), GradientNorm()):
         assert score(factors).shape == (len(ids),)
