@@ -156,6 +156,17 @@ def test_a_step_that_overflows_is_refused_with_the_remedy():
         screened(factors, lookahead, 1e38).take(100)
 
 
+def bounded_of(factors: GradientFactors, basis: LowRank) -> Bounded:
+    size_N = sizes(factors.residual_NC)
+    return Bounded(
+        residual_CN=factors.residual_NC.T.contiguous(),
+        table_qN=basis.table_qN,
+        rest_N=size_N * basis.rest_N,
+        norm_N=size_N * basis.norm_N,
+        closed_N=torch.zeros_like(size_N),
+    )
+
+
 @settings(max_examples=15)
 @given(seed=SEEDS, grown=st.integers(0, 4), scale=st.floats(1e-3, 1e3))
 def test_a_bound_is_never_below_the_gain_whatever_the_basis_holds(
@@ -170,14 +181,7 @@ def test_a_bound_is_never_below_the_gain_whatever_the_basis_holds(
     torch.testing.assert_close(basis.basis_Hq.T @ basis.basis_Hq, torch.eye(q), atol=1e-5, rtol=0)
     direction = scale * torch.randn(4, 41, generator=draw)
     coordinate_Cq, rest_CH = basis.split(direction)
-    size_N = sizes(factors.residual_NC)
-    bounded = Bounded(
-        residual_CN=factors.residual_NC.T.contiguous(),
-        table_qN=basis.table_qN,
-        rest_N=size_N * basis.rest_N,
-        norm_N=size_N * basis.norm_N,
-        closed_N=torch.zeros(factors.num_examples),
-    )
+    bounded = bounded_of(factors, basis)
     rest = float(torch.linalg.matrix_norm(rest_CH, 2))
     bound_N = bounded.at(coordinate_Cq, rest, 2e-6 * float(direction.norm()))
     wide = factors.embedding_NH @ direction[:, :-1].T + direction[:, -1]
@@ -191,14 +195,7 @@ def test_no_row_outside_an_active_set_passes_what_it_says(seed: int, share: floa
     basis = LowRank(factors, lookahead.embedding_VH, 41)  # all of the head's inputs: no rest
     draw = torch.Generator().manual_seed(seed % 2**31)
     basis.grow(torch.eye(41, dtype=torch.float64), 41)
-    size_N = sizes(factors.residual_NC)
-    bounded = Bounded(
-        residual_CN=factors.residual_NC.T.contiguous(),
-        table_qN=basis.table_qN,
-        rest_N=size_N * basis.rest_N,
-        norm_N=size_N * basis.norm_N,
-        closed_N=torch.zeros(factors.num_examples, dtype=torch.float64),
-    )
+    bounded = bounded_of(factors, basis)
     centre = torch.randn(4, basis.width, generator=draw, dtype=torch.float64)
     swing = 0.02 * torch.randn(4, basis.width, generator=draw, dtype=torch.float64)
     gains = [float(bounded.at(centre + s * swing, 0.0, 0.0).topk(60).values[-1]) for s in (-1, 1)]
