@@ -11,6 +11,9 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from typing import Any
+
+from jobs.bench_table import points
 
 WIDE = 4  # products are taken in float32
 
@@ -125,7 +128,7 @@ def table() -> list[str]:
     """Return the table of README: rows against GPUs, computed."""
     gpus = (1, 8, 64)
     head = ["rows", "factors", "Pflop", *(f"{g} GPU" for g in gpus)]
-    lines = [head]
+    lines: list[dict[str, Any]] = []
     for rows in (10**6, 10**7, 10**8, 10**9):
         size = imagenet(rows)
         found = cost(size, GPU)
@@ -133,13 +136,8 @@ def table() -> list[str]:
         for shards in gpus:
             fits = found.factor_bytes / shards <= GPU_BYTES
             line.append(f"{cost(size, GPU, shards).seconds:,.1f} s{'' if fits else ' *'}")
-        lines.append(line)
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    rows_of_text = [
-        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-        for line in lines
-    ]
-    return [*rows_of_text, "* the rows are beyond these GPUs' memory and would be streamed"]
+        lines.append(dict(zip(head, line, strict=True)))
+    return [*points(lines), "* the rows are beyond these GPUs' memory and would be streamed"]
 
 
 def _bytes(count: float) -> str:

@@ -17,12 +17,20 @@ from torch.nn.functional import cross_entropy
 
 from raysubset.core import intake
 from raysubset.core.factors import logits_of, residual_of
+from raysubset.errors import ConfigError
 
 if TYPE_CHECKING:
     from raysubset.core.intake import ArrayLike
 
 # step_size="auto" looks at these, and only these: a fixed grid makes the choice reproducible.
 STEP_GRID = tuple(1e-3 * 2.0**k for k in range(18))
+
+
+def overflowed(step: float) -> ConfigError:
+    """Return the error of a look-ahead that is no longer finite at this step per pick."""
+    return ConfigError(
+        f"the look-ahead overflowed at a step of {step:g} per pick; lower step_size."
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

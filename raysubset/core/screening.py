@@ -23,9 +23,9 @@ from raysubset.core.active_rows import ActiveRows, Bounded, around
 from raysubset.core.allowance import BASIS, WASTE, Allowance, places
 from raysubset.core.factors import GradientFactors
 from raysubset.core.kernel_columns import AHEAD, KernelColumns
+from raysubset.core.lookahead import overflowed
 from raysubset.core.low_rank import LowRank
 from raysubset.core.moving_lookahead import MovingLookahead
-from raysubset.errors import ConfigError
 
 FIRST = 12
 """Candidates that are scored exactly at first; four times as many while the bound asks for it."""
@@ -377,10 +377,7 @@ class ScreenedGreedy:
 
     def _refuse_overflow(self, gain: float) -> None:
         if gain != gain or gain == torch.inf:
-            raise ConfigError(
-                f"the look-ahead overflowed at a step of {self.look.step:g} per pick; lower "
-                "step_size."
-            )
+            raise overflowed(self.look.step)
 
 
 def sizes(residual_NC: Tensor) -> Tensor:

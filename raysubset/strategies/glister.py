@@ -26,7 +26,7 @@ from raysubset.core.ground_set import (
     Taken,
 )
 from raysubset.core.keys import derive_key
-from raysubset.core.lookahead import Lookahead
+from raysubset.core.lookahead import Lookahead, overflowed
 from raysubset.core.moving_lookahead import MovingLookahead
 from raysubset.core.quotas import Balance
 from raysubset.core.scores import Alignment, RandomKey
@@ -180,9 +180,7 @@ class _Greedy:
     def _direction(self) -> Tensor:
         direction = self.lookahead.direction(self.logits_VC)
         if not bool(torch.isfinite(direction).all()):
-            raise ConfigError(
-                f"the look-ahead overflowed at a step of {self.step:g} per pick; lower step_size."
-            )
+            raise overflowed(self.step)
         return direction
 
     def _take(self, best: Candidates) -> None:
