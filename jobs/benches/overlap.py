@@ -1,4 +1,8 @@
-"""Overlap: what selecting beside training gains in time, and what it does to accuracy."""
+"""Overlap: what selecting beside training gains in time, and what it does to accuracy.
+
+In one process the two share its cores; on Ray a rank trains while a scorer scores and the driver
+picks.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from typing import Any
 from jobs.benches.measuring import Asked, Measured
 from raysubset.engine import Outcome
 from raysubset.local_run import run_local
+from raysubset.preparation import Prepared
 from raysubset.records import read_history
 from raysubset.timeline import BESIDE, timeline_of
 
@@ -22,6 +27,8 @@ _OPTIONS: dict[str, Any] = {
     "selection__select_every": 5,
     "training__epochs": 30,
     "resources__workers": 1,
+    "resources__scorers": 1,
+    "resources__placement": "actors",  # the crew trains and selects with the same ranks
 }
 
 
@@ -48,12 +55,19 @@ def _run(asked: Asked, seed: int, *, on: bool) -> tuple[Outcome, float]:
     """Return the outcome of a run, and its seconds without evaluation."""
     ready = asked.prepared(**_OPTIONS, seed=seed, selection__overlap=on)
     with tempfile.TemporaryDirectory() as folder:
-        outcome = run_local(ready, folder)
+        outcome = run_local(ready, folder) if asked.local else _on_ray(ready, folder)
         timeline = timeline_of(_rounds(folder))
     assert timeline is not None
     own = [bar for bar in timeline.bars if bar.stage not in BESIDE]
     evaluation_s = sum(bar.seconds for bar in own if bar.stage == "evaluation")
     return outcome, max(bar.end_s for bar in own) - evaluation_s
+
+
+def _on_ray(ready: Prepared, folder: str) -> Outcome:
+    """Run with one rank and one scorer of its own."""
+    from raysubset.cluster.ray_run import run_ray
+
+    return run_ray(ready, folder)
 
 
 def _rounds(folder: str) -> list[dict[str, Any]]:

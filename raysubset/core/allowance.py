@@ -92,7 +92,7 @@ def is_worth(factors: GradientFactors, logits_VC: Tensor, picks: int) -> bool:
     least = _WORTH.get(factors.ids_N.device.type, _WORTH["cpu"])
     many = picks >= _FEWEST_PICKS and rows * factors.num_classes * width >= least
     alike = factors.wide_type == logits_VC.dtype
-    return width > 1 and many and alike and places(factors, logits_VC) >= 4 * AHEAD
+    return width > 1 and many and alike and places(factors, logits_VC) >= 8 * AHEAD
 
 
 def places(factors: GradientFactors, logits_VC: Tensor) -> int:
@@ -100,5 +100,5 @@ def places(factors: GradientFactors, logits_VC: Tensor) -> int:
     bytes_ = factors.residual_NC.nbytes + factors.embedding_NH.nbytes
     column = logits_VC.shape[0] * logits_VC.element_size()
     spare = _column_bytes(factors, logits_VC)
-    most = min(64 * AHEAD, max(4 * AHEAD, int(_COLUMN_SHARE * bytes_ / column)))
+    most = min(128 * AHEAD, max(8 * AHEAD, int(_COLUMN_SHARE * bytes_ / column)))
     return min(most, spare // column)

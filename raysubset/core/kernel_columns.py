@@ -2,10 +2,14 @@
 
 A column of V numbers costs one pass over the validation embeddings; many at once cost little
 more, so a miss brings the next most likely candidates along. What was not asked for longest goes
-first. Shape letters: M candidates, N rows, V validation examples.
+first. Which row is kept where is known on the host: a look at it costs no wait for a device.
+Shape letters: M candidates, N rows, V validation examples.
 """
 
 from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -13,7 +17,7 @@ from torch import Tensor
 from raysubset.core.factors import GradientFactors
 from raysubset.core.moving_lookahead import MovingLookahead
 
-AHEAD = 64
+AHEAD = 32
 """Columns that one miss computes."""
 
 
@@ -23,40 +27,39 @@ class KernelColumns:
     def __init__(self, factors: GradientFactors, look: MovingLookahead, most: int) -> None:
         """Make room for `most` columns."""
         self._factors, self._look, self.most = factors, look, most
-        device = factors.ids_N.device
         self._column_MV = look.residual_CV.new_empty(most, look.residual_CV.shape[1])
-        self._place_N = torch.full((factors.num_examples,), -1, device=device)
-        self._owner_M = torch.full((most,), -1, device=device)
-        self._asked_M = torch.zeros(most, dtype=torch.int64, device=device)
-        self._time, self.computed = 0, 0
+        self._place: OrderedDict[int, int] = OrderedDict()  # by row; asked for longest ago first
+        self.computed = 0
 
-    def lacks(self, row_M: Tensor) -> bool:
-        """Return whether any of these rows' columns has to be computed."""
-        return bool((self._place_N[row_M] < 0).any())
+    def of(self, rows: Sequence[int], likely: Callable[[], Sequence[int]] | None = None) -> Tensor:
+        """Return the columns of some rows, at most a quarter of `most`; shape (M, V).
 
-    def of(self, row_M: Tensor, likely_M: Tensor | None = None) -> Tensor:
-        """Return the columns of some rows, at most a quarter of `most`; (M,) -> (M, V).
-
-        `likely_M` are rows whose columns may as well be computed, the likeliest first.
+        `likely` says whose columns may as well be computed, the likeliest first; it is asked at a
+        miss.
         """
-        self._time += 1
-        place_M = self._place_N[row_M]
-        self._asked_M[place_M[place_M >= 0]] = self._time
-        if bool((place_M < 0).any()):
-            missing = row_M[place_M < 0]
-            if likely_M is not None:
-                ahead = likely_M[self._place_N[likely_M] < 0][:AHEAD]
-                missing = torch.unique(torch.cat([missing, ahead]))
-            self._compute(missing)
-            place_M = self._place_N[row_M]
-        return self._column_MV[place_M]
+        missing = [row for row in rows if row not in self._place]
+        for row in rows:
+            if row in self._place:
+                self._place.move_to_end(row)
+        if missing:
+            others = () if likely is None else likely()
+            held = {*self._place, *missing}
+            self._compute(missing + [row for row in others if row not in held][:AHEAD])
+        place_M = torch.tensor([self._place[row] for row in rows], device=self._column_MV.device)
+        return self._column_MV.index_select(0, place_M)
 
-    def _compute(self, row_M: Tensor) -> None:
-        self.computed += len(row_M)
-        place_M = self._asked_M.topk(len(row_M), largest=False).indices
-        self._asked_M[place_M] = self._time
-        old_M = self._owner_M[place_M]
-        self._place_N[old_M[old_M >= 0]] = -1
-        self._column_MV[place_M] = self._look.columns(self._factors.embedding_NH[row_M])
-        self._owner_M[place_M] = row_M
-        self._place_N[row_M] = place_M
+    def _compute(self, rows: list[int]) -> None:
+        self.computed += len(rows)
+        places: list[int] = []
+        for row in rows:
+            free = len(self._place)
+            self._place[row] = free if free < self.most else self._place.popitem(last=False)[1]
+            places.append(self._place[row])
+        device = self._column_MV.device
+        embedding_MH = self._factors.embedding_NH[torch.tensor(rows, device=device)]
+        first, after = places[0], places[0] + len(places)
+        if places == [*range(first, after)]:  # as they come while there is room
+            self._look.columns(embedding_MH, out=self._column_MV[first:after])
+        else:
+            column_MV = self._look.columns(embedding_MH)
+            self._column_MV.index_copy_(0, torch.tensor(places, device=device), column_MV)

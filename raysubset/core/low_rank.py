@@ -37,8 +37,8 @@ class LowRank:
         width = embedding_VH.shape[1] + 1
         self.most = min(most, width)
         self._lead_Hq, self.spread = _leading(embedding_VH, min(LEAD, max(1, self.most // 2)))
-        rows = [t.wide_embedding().square().sum(1) + 1 for t in factors.tiles()]
-        self._square_N = torch.cat(rows)
+        norms = [torch.linalg.vector_norm(t.wide_embedding(), dim=1) for t in factors.tiles()]
+        self._square_N = torch.cat(norms).square_() + 1
         self._table_mN = self._square_N.new_empty(self.most, len(self._square_N))
         self.restart()
 

@@ -5,8 +5,8 @@ best by bound are scored exactly from kernel columns; the pick is certain once t
 reaches the next bound. Between two looks at all rows only an active set is bounded, the rows that
 the last directions could have made a pick; one number holds for all others (`active_rows`).
 Nothing here is an approximation: where a bound is too loose the pick is made from all gains, and
-where rounding could decide, the direction is formed and float64 decides; ties go to the lower row.
-Where bounds cost more than they save, by counts, all further picks are made from all gains.
+where rounding could decide, float64 does (`exact_gains`). Where bounds cost more than they save,
+by counts, all further picks are made from all gains.
 Shape letters: N rows, M candidates, V validation examples, C classes, H embedding width, q basis.
 """
 
@@ -21,16 +21,18 @@ from torch import Tensor
 
 from raysubset.core.active_rows import ActiveRows, Bounded, around
 from raysubset.core.allowance import BASIS, WASTE, Allowance, places
+from raysubset.core.exact_gains import NONE, Best, ExactGains
 from raysubset.core.factors import GradientFactors
 from raysubset.core.kernel_columns import AHEAD, KernelColumns
-from raysubset.core.lookahead import overflowed
 from raysubset.core.low_rank import LowRank
 from raysubset.core.moving_lookahead import MovingLookahead
 
-FIRST = 12
+FIRST = 8
 """Candidates that are scored exactly at first; four times as many while the bound asks for it."""
-_DRIFTED = 96
+_DRIFTED = 64
 """The same, at most, where the direction beside the basis is a bound; then it is measured."""
+_CROWD = 12
+"""Candidates whose bounds reach the best gain: more of them say that the basis is too narrow."""
 _GROWTH = 3
 _WINDOW = 16
 """Directions that an active set is made from."""
@@ -41,16 +43,10 @@ _FAILURES = 6
 """More picks that no bound decided than picks that one did, before bounds rest."""
 _PAUSE = 128
 """Picks that they rest for; twice as many each time."""
-_FEW = 64
-_DECIDED = 128
-"""One in so many of all rows, and a few: of more that fp32 cannot tell apart, its best is taken."""
-_TILE = 4096
 _SLACK = 5e-2
 """Of |D|: how far it may move beside the basis before that is measured in any case."""
 _LOOSE = 1e-3
 """Of |D|: what it has to have beside the basis before the basis is widened."""
-_ROUNDING = 4
-"""Of a gain, in units of eps |g| times the direction's mass: about what products in fp32 lose."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,16 +62,6 @@ class Picked:
     row_K: Tensor
     gain_K: Tensor
     evaluations: float
-
-
-@dataclass(frozen=True, eq=False)
-class _Best:
-    """The best row by exact gain; `scored` of them were computed."""
-
-    row: int
-    gain: float
-    column_V: Tensor
-    scored: int
 
 
 class ScreenedGreedy:
@@ -102,26 +88,33 @@ class ScreenedGreedy:
         """
         self.factors, self.look = factors, look
         self.work, self._waste = Allowance(factors, look.residual_CV.shape[1]), waste
-        self.residual_NC = factors.residual_NC.to(look.residual_CV.dtype)
+        residual_NC = factors.residual_NC.to(look.residual_CV.dtype)
         if normalize:
             norm_N = factors.norm_N[:, None]
-            self.residual_NC = torch.where(norm_N > 0, self.residual_NC / norm_N, 0.0)
-        self._residual_CN = self.residual_NC.T.contiguous()
+            residual_NC = torch.where(norm_N > 0, residual_NC / norm_N, 0.0)
+        self._residual_CN = residual_NC.T.contiguous()
         self.room_C = None if room_C is None else room_C.tolist()
         self.basis = LowRank(factors, look.embedding_VH, BASIS)
-        most = max(4 * AHEAD, places(factors, look.residual_CV.T))
-        self._columns = KernelColumns(factors, look, most)
-        self.most = self._columns.most // 4
-        self._size_N = sizes(self.residual_NC)
+        most = max(8 * AHEAD, places(factors, look.residual_CV.T))
+        self.most = most // 4
+        self._size_N = sizes(residual_NC)
         self.norm_N = self._size_N * self.basis.norm_N
-        number = torch.finfo(self.norm_N.dtype)
-        # What is lost below the smallest number; and rows without a gradient tie at 0 exactly.
-        self._rounding, self._least = _ROUNDING * number.eps, number.tiny
         self.closed_N = torch.where(open_N, 0.0, -torch.inf).to(self.norm_N)
+        self.exact = ExactGains(
+            factors,
+            look,
+            KernelColumns(factors, look, most),
+            self.work,
+            residual_NC,
+            self.norm_N,
+            self.closed_N,
+        )
         self._seen: deque[tuple[Tensor, float]] = deque(maxlen=_WINDOW)
         self.active: ActiveRows | None = None
-        self.scored, self._misses, self._moved = 0, 0, 0.0
+        self._misses, self._moved, self._crowd = 0, 0.0, 0
         self._failed, self._paused, self._pause = 0, 0, _PAUSE if waste < torch.inf else 0
+        self._anchor_CV = torch.empty_like(look.residual_CV)
+        self._moved_CV = torch.empty_like(look.residual_CV)
         self.basis.grow(look.direction(), look.residual_CV.shape[0])
         self._reweigh()
 
@@ -148,12 +141,12 @@ class ScreenedGreedy:
         return Picked(
             row_K=torch.tensor(rows, dtype=torch.int64, device=device),
             gain_K=torch.tensor(gains, dtype=self.norm_N.dtype, device=device),
-            evaluations=self.scored / max(1, len(rows) * len(self.norm_N)),
+            evaluations=self.exact.scored / max(1, len(rows) * len(self.norm_N)),
         )
 
-    def _best(self) -> _Best:
+    def _best(self) -> Best:
         """Return the pick: by the active set if that is certain, else by all rows."""
-        coordinate_Cq = self.look.residual_CV @ self.basis.look_Vq
+        coordinate_Cq = self.look.mean(self.basis.look_Vq)
         drift = self._drift()
         best = self._by_active(coordinate_Cq, drift) if drift <= self._slack else None
         if best is None and drift > 0:
@@ -164,25 +157,25 @@ class ScreenedGreedy:
         if best is None:
             self._misses += 1
             self.work.over(len(self.norm_N), self.basis.width)
-            bound_N = self._bounded.at(coordinate_Cq, self._rest, self.margin)
-            best = self._certain(bound_N, None, -torch.inf) or self._from_all()
+            bound_N = self._bounded.at(coordinate_Cq, self._rest, self.exact.margin)
+            best = self._certain(bound_N, None, -torch.inf) or self._of_all()
         self._failed = max(0, self._failed + (1 if best.scored == len(self.norm_N) else -1))
         self._seen.append((coordinate_Cq, best.gain))
         self._tighten(best)
         return best
 
-    def _by_active(self, coordinate_Cq: Tensor, drift: float) -> _Best | None:
+    def _by_active(self, coordinate_Cq: Tensor, drift: float) -> Best | None:
         active = self.active
         if active is None:
             return None
         self.work.over(len(active.row_M), self.basis.width)
         above = active.above(coordinate_Cq, self._moved + drift)
-        bound_M = active.bounded.at(coordinate_Cq, self._rest + drift, self.margin)
+        bound_M = active.bounded.at(coordinate_Cq, self._rest + drift, self.exact.margin)
         return self._certain(bound_M, active.row_M, above, _DRIFTED if drift else self.most)
 
     def _certain(
         self, bound_M: Tensor, row_M: Tensor | None, above: float, most: int = 0
-    ) -> _Best | None:
+    ) -> Best | None:
         """Return the row of the largest gain, if the bounds leave no doubt; else None.
 
         Args:
@@ -191,57 +184,28 @@ class ScreenedGreedy:
             above: what no row outside these can pass.
             most: candidates that may be scored; 0 for as many as columns are kept.
         """
-        size, likely_M = FIRST, None
+        size = FIRST
         while True:
             bound, top = bound_M.topk(min(size + 1, len(bound_M)))
-            last = -torch.inf if len(top) <= size else float(bound[-1])
-            row = top[:size] if row_M is None else row_M[top[:size]]
-            if likely_M is None and self._columns.lacks(row):
-                ahead = bound_M.topk(min(4 * AHEAD, len(bound_M))).indices
-                likely_M = ahead if row_M is None else row_M[ahead]
-            before = self._columns.computed
-            column_MV = self._columns.of(row, likely_M if size == FIRST else None)
-            self.work.columns(self._columns.computed - before)
-            best = self._scored(row, column_MV)
-            sure = best.gain - float(self.norm_N[best.row]) * self.margin - self._least
-            if sure < above:
+            bounds = bound.tolist()
+            open_M = top[: sum(b != -torch.inf for b in bounds[:size])]
+            if not len(open_M):
+                return NONE if above == -torch.inf else None
+            open_M = open_M if row_M is None else row_M.index_select(0, open_M)
+            scored = self.exact.of(open_M, open_M.tolist(), lambda: self._likely(bound_M, row_M))
+            if scored.sure < above:
                 return None
-            if sure >= last:
-                return best
+            self._crowd = sum(bound >= scored.sure for bound in bounds)
+            if self._crowd <= size:
+                return self.exact.best_of(scored)
             if 4 * size > (most or self.most):
                 return None
             size *= 4
 
-    def _scored(self, row_M: Tensor, column_MV: Tensor) -> _Best:
-        """Return the best of some rows by exact gain."""
-        gain_M = (self.residual_NC[row_M] * (column_MV @ self.look.residual_CV.T)).sum(1)
-        gain_M += self.closed_N[row_M]
-        self.scored += len(row_M)
-        self.work.over(len(row_M), column_MV.shape[1])
-        at = int(gain_M.argmax())
-        gain = float(gain_M[at])
-        self._refuse_overflow(gain)
-        near_M = gain_M >= gain - 2 * self.margin * self.norm_N[row_M].max() - self._least
-        if gain > -torch.inf and int(near_M.sum()) > 1:
-            near = near_M.nonzero()[:, 0]
-            chosen = self._decided(row_M[near])
-            at = int((row_M == chosen).nonzero()[0])
-        return _Best(int(row_M[at]), float(gain_M[at]), column_MV[at], len(row_M))
-
-    def _decided(self, row_M: Tensor) -> int:
-        """Return the best of rows that fp32 cannot tell apart: float64 does, then the lower row."""
-        row_M = torch.sort(row_M).values
-        self.work.doubles(len(row_M))
-        direction = self.look.direction().double()
-        parts: list[Tensor] = []
-        for some_M in row_M.split(_TILE):
-            wide = self.factors.embedding_NH[some_M].double() @ direction[:, :-1].T
-            parts.append((self.residual_NC[some_M].double() * (wide + direction[:, -1])).sum(1))
-        gain_M = torch.cat(parts)
-        # Equal rows may differ in the last bits of a product, by their place in it.
-        double = torch.finfo(torch.float64).eps / torch.finfo(self.norm_N.dtype).eps
-        same = double * self.margin * float(self.norm_N[row_M].max())
-        return int(row_M[int((gain_M >= gain_M.max() - same).nonzero()[0])])
+    def _likely(self, bound_M: Tensor, row_M: Tensor | None) -> list[int]:
+        """Return the rows whose kernel columns may be asked for next."""
+        likely_M = bound_M.topk(min(4 * AHEAD, len(bound_M))).indices
+        return (likely_M if row_M is None else row_M[likely_M]).tolist()
 
     def _is_hopeless(self) -> bool:
         """Return whether bounds are not asked: they decided little, or cost more than they save."""
@@ -250,55 +214,17 @@ class ScreenedGreedy:
         self._paused -= 1
         return self._paused >= 0 or self.work.left < 0
 
-    def _plainly(self) -> _Best:
-        """Return the pick without a bound."""
-        self._forget()
-        return self._from_all()
-
-    def _from_all(self) -> _Best:
+    def _of_all(self) -> Best:
         """Return the pick by re-scoring every row: what no bound could decide."""
         self.work.left -= self.work.pick
-        direction = self.look.direction()
-        self.margin = self._rounding * self.look.mass()
-        parts: list[Tensor] = []
-        for tile, residual_TC in zip(
-            self.factors.tiles(), self.residual_NC.split(self.factors.tile_rows), strict=True
-        ):
-            wide_TC = tile.wide_embedding() @ direction[:, :-1].T + direction[:, -1]
-            parts.append(wide_TC.mul_(residual_TC).sum(1))
-        gain_N = (parts[0] if len(parts) == 1 else torch.cat(parts)).add_(self.closed_N)
-        self.scored += len(gain_N)
-        row = int(gain_N.argmax())
-        gain = float(gain_N[row])
-        self._refuse_overflow(gain)
-        if gain > -torch.inf:
-            near_N = gain_N >= gain - 2 * self.margin * self.norm_N.max() - self._least
-            row = self._among(near_N.nonzero()[:, 0], row)
-        column_V = self.look.columns(self.factors.embedding_NH[row : row + 1])[0]
-        return _Best(row, float(gain_N[row]), column_V, len(gain_N))
+        return self.exact.best_of_all()
 
-    def _among(self, near_M: Tensor, row: int) -> int:
-        """Return the best of rows beside the best in fp32; of very many, the lowest equal to it."""
-        if len(near_M) == 1:
-            return row
-        if len(near_M) <= _FEW + len(self.norm_N) // _DECIDED:
-            return self._decided(near_M)
-        residual_NC, embedding_NH = self.residual_NC, self.factors.embedding_NH
-        lower_M = near_M[near_M < row]
-        lower_M = lower_M[(residual_NC[lower_M] == residual_NC[row]).all(1)]
-        if self.norm_N[row] > 0:
-            # Some numbers first: near copies differ in them, and all of a row's are costly.
-            some_NH = embedding_NH[:, :8]
-            lower_M = lower_M[(some_NH[lower_M] == some_NH[row]).all(1)]
-            for some_M in lower_M.split(_FEW):
-                equal_M = (embedding_NH[some_M] == embedding_NH[row]).all(1)
-                if bool(equal_M.any()):
-                    return int(some_M[int(equal_M.nonzero()[0])])
-        elif len(lower_M):
-            return int(lower_M[0])
-        return row
+    def _plainly(self) -> Best:
+        """Return the pick without a bound."""
+        self._forget()
+        return self._of_all()
 
-    def _close(self, best: _Best) -> None:
+    def _close(self, best: Best) -> None:
         """Take a row: no longer open, and its class has one less to give."""
         self.closed_N[best.row] = -torch.inf
         if self.active is not None:
@@ -320,14 +246,14 @@ class ScreenedGreedy:
             return
         self._anchor()
         rest_CH = self._rest_CH
-        self.active = around(self._bounded, [*self._seen], rest_CH, self._rest, self.margin)
+        self.active = around(self._bounded, [*self._seen], rest_CH, self._rest, self.exact.margin)
         self._misses, self._moved = 0, 0.0
         if self.active is None:
             self._seen.clear()  # not again before another window
 
-    def _tighten(self, best: _Best) -> None:
+    def _tighten(self, best: Best) -> None:
         """Widen the basis where a bound was too loose because of what lies beside it."""
-        if best.scored <= FIRST or self._rest <= _LOOSE * self._size:
+        if self._crowd <= _CROWD or self._rest <= _LOOSE * self._size:
             return
         direction, before = self.look.direction(), self.basis.width
         self.work.decomposition()
@@ -359,25 +285,32 @@ class ScreenedGreedy:
         """Measure the direction beside the basis exactly; until the next time it is bounded."""
         direction = self.look.direction()
         self.work.decomposition()
-        self._anchor_CV = self.look.residual_CV.clone()
+        self._anchor_CV.copy_(self.look.residual_CV)
         self._rest_CH = self.basis.split(direction)[1]
         if self.active is not None:
             self._moved = float(torch.linalg.vector_norm(self._rest_CH - self.active.rest_CH))
-        self._rest = float(torch.linalg.matrix_norm(self._rest_CH, 2)) * (1 + 1e-5)
+        self._rest = spectral_norm(self._rest_CH)
         self._size = float(torch.linalg.vector_norm(direction))
         self._slack = _SLACK * self._size
         self._mass = self.look.mass()
-        self.margin = self._rounding * self._mass
+        self.exact.round_at(self._mass)
 
     def _drift(self) -> float:
         """Return how far the direction beside the basis can have moved since the anchor."""
-        moved = float(torch.linalg.vector_norm(self.look.residual_CV - self._anchor_CV))
-        self.margin = self._rounding * (self._mass + moved * self.look.size)
+        moved_CV = torch.sub(self.look.residual_CV, self._anchor_CV, out=self._moved_CV).view(-1)
+        # (Its norm by `vector_norm` takes thrice as long.)
+        moved = float(torch.dot(moved_CV, moved_CV)) ** 0.5 / self.look.residual_CV.shape[1]
+        self.exact.round_at(self._mass + moved * self.look.size)
         return moved * self.basis.spread
 
-    def _refuse_overflow(self, gain: float) -> None:
-        if gain != gain or gain == torch.inf:
-            raise overflowed(self.look.step)
+
+def spectral_norm(matrix: Tensor) -> float:
+    """Return the largest singular value, rounded up; from products, as one side is short."""
+    largest = float(matrix.abs().max())
+    if not 0 < largest < torch.inf:
+        return largest
+    short = (matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T) / largest
+    return largest * float(torch.linalg.eigvalsh(short @ short.T)[-1]) ** 0.5 * (1 + 1e-4)
 
 
 def sizes(residual_NC: Tensor) -> Tensor:

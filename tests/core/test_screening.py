@@ -218,7 +218,9 @@ def test_kept_columns_are_the_products_however_few_are_kept():
     draw = torch.Generator().manual_seed(0)
     wide = torch.cat([factors.embedding_NH, torch.ones(700, 1)], 1)
     wide_V = torch.cat([lookahead.embedding_VH, torch.ones(90, 1)], 1)
-    for _ in range(60):
-        rows = torch.randperm(700, generator=draw)[:60]
-        likely = torch.randperm(700, generator=draw)[:300]
-        torch.testing.assert_close(columns.of(rows, likely), wide[rows] @ wide_V.T)
+    for turn in range(400):
+        count, ahead = (60, 300) if turn % 5 == 0 else (1 + turn % 4, turn % 3)
+        rows = torch.randperm(700, generator=draw)[:count]
+        likely = torch.randperm(700, generator=draw)[:ahead].tolist()
+        found = columns.of(rows.tolist(), lambda likely=likely: likely)
+        torch.testing.assert_close(found, wide[rows] @ wide_V.T)

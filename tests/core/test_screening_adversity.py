@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from raysubset.core import allowance, screening
+from raysubset.core import allowance, exact_gains
 from raysubset.core.allowance import is_worth
 from raysubset.core.factors import GradientFactors
 from raysubset.core.ground_set import LocalGroundSet
@@ -50,12 +50,12 @@ def test_the_margin_of_rounding_grows_with_the_direction_at_every_pick():
     factors, lookahead = clustered(4, h=4, dtype=torch.float32)
     lookahead = replace(lookahead, logits_VC=20 * lookahead.logits_VC)
     greedy = screened(factors, lookahead, 1.0)
-    unit = screening._ROUNDING * torch.finfo(torch.float32).eps
+    unit = exact_gains._ROUNDING * torch.finfo(torch.float32).eps
     for _ in range(60):
         now = greedy.look.mass()
         greedy.take(1)
         now = min(now, greedy.look.mass())  # it may have been measured again after the pick
-        assert greedy.margin >= unit * now * (1 - 1e-5)
+        assert greedy.exact.margin >= unit * now * (1 - 1e-5)
 
 
 def noise(n: int, v: int) -> tuple[GradientFactors, Lookahead]:
