@@ -7,7 +7,6 @@ Shape letters: N rows, V validation, C classes, H embedding width, K picks.
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable
 from time import perf_counter, process_time
 from typing import Any
@@ -16,7 +15,7 @@ import torch
 
 from jobs.benches.cords import PEER_BLOCKS, by_blocks, expanded
 from jobs.benches.features import Features, features
-from jobs.benches.measuring import Asked, Measured, peak_bytes
+from jobs.benches.measuring import Asked, Measured, medians_by, peak_bytes
 from raysubset.core.factors import GradientFactors
 from raysubset.core.ground_set import LocalGroundSet
 from raysubset.core.lookahead import Lookahead
@@ -88,7 +87,7 @@ def _at(
     if threads == 1:  # a gigabyte of expanded gradients: once is enough
         gradient = expanded(factors)
         contests["CORDS"] = lambda: by_blocks(gradient, look, step, picks)
-    wall, cpu = _turns(repeats, contests)
+    wall, cpu = medians_by(repeats, (perf_counter, process_time), contests)
     scale = picks / timed
     return {
         "N": number,
@@ -134,25 +133,3 @@ def _equal(mine: list[int], theirs: list[int]) -> int:
     """Return how many first picks are the same in the same order."""
     pairs = zip(mine, theirs, strict=False)
     return next((at for at, (a, b) in enumerate(pairs) if a != b), len(theirs))
-
-
-def _turns(
-    repeats: int, timed: dict[str, Callable[[], object]]
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Return median wall and CPU seconds of each, in turns after one unmeasured turn."""
-    wall: dict[str, list[float]] = {name: [] for name in timed}
-    cpu: dict[str, list[float]] = {name: [] for name in timed}
-    for turn in range(repeats + 1):
-        for name, do in timed.items():
-            began, busy = perf_counter(), process_time()
-            do()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            if turn:
-                wall[name].append(perf_counter() - began)
-                cpu[name].append(process_time() - busy)
-    return _medians(wall), _medians(cpu)
-
-
-def _medians(taken: dict[str, list[float]]) -> dict[str, float]:
-    return {name: statistics.median(found) for name, found in taken.items()}

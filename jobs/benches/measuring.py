@@ -7,7 +7,7 @@ medians: on a shared machine a ratio of medians from one run says more than two 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -92,17 +92,24 @@ def medians(
     **timed: Callable[[], object],
 ) -> dict[str, float]:
     """Return the median seconds of each, measured in turns after one unmeasured turn."""
-    taken: dict[str, list[float]] = {name: [] for name in timed}
+    return medians_by(repeats, (clock,), timed)[0]
+
+
+def medians_by(
+    repeats: int, clocks: Sequence[Callable[[], float]], timed: Mapping[str, Callable[[], object]]
+) -> list[dict[str, float]]:
+    """Return the same by each of several clocks."""
+    taken: list[dict[str, list[float]]] = [{name: [] for name in timed} for _ in clocks]
     for turn in range(max(LEAST, repeats) + 1):
         for name, do in timed.items():
-            start = clock()
+            starts = [clock() for clock in clocks]
             do()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-            taken[name].append(clock() - start)
-            if turn == 0:
-                taken[name].clear()
-    return {name: statistics.median(found) for name, found in taken.items()}
+            if turn:
+                for own, clock, start in zip(taken, clocks, starts, strict=True):
+                    own[name].append(clock() - start)
+    return [{name: statistics.median(found) for name, found in own.items()} for own in taken]
 
 
 def peak_bytes(do: Callable[[], T]) -> tuple[T, int | None]:
