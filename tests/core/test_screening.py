@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,6 +17,7 @@ from raysubset.core.low_rank import LowRank
 from raysubset.core.moving_lookahead import MovingLookahead
 from raysubset.core.screening import ScreenedGreedy, sizes
 from raysubset.errors import ConfigError
+from tests import oracles
 from tests.core.problems import SEEDS
 
 
@@ -55,29 +57,23 @@ def rescored(
     room: list[int] | None = None,
     normalize: bool = False,
 ) -> list[int]:
-    """Greedy by its definition: form the direction and every gain at every pick, in float64."""
-    residual = factors.residual_NC.double()
-    wide = torch.cat([factors.embedding_NH.double(), torch.ones(len(residual), 1)], 1)
-    wide_V = torch.cat([lookahead.embedding_VH.double(), torch.ones(len(lookahead.label_V), 1)], 1)
-    logits = lookahead.logits_VC.double().clone()
-    target = torch.nn.functional.one_hot(lookahead.label_V, logits.shape[1]).double()
-    norm = residual.norm(dim=1) * wide.norm(dim=1)
-    free = torch.ones(len(residual), dtype=torch.bool)
-    room, chosen = None if room is None else list(room), []
-    for _ in range(picks):
-        d = (logits.softmax(1) - target).T @ wide_V / len(wide_V)
-        gain = (residual * (wide @ d.T)).sum(1)
-        gain = torch.where(norm > 0, gain / norm, 0.0) if normalize else gain
-        gain[~free] = -torch.inf
-        # Rows that stand twice: products may give them other last bits by their place.
-        row = int((gain >= gain.max() - 1e-13 * gain.max().abs()).nonzero()[0])
-        chosen.append(row)
-        free[row] = False
-        if room is not None:
-            room[int(factors.label_N[row])] -= 1
-            free &= torch.tensor(room)[factors.label_N] > 0
-        logits -= step * (wide_V @ wide[row])[:, None] * residual[row]
-    return chosen
+    """Return the picks of the oracle: every gain at every pick, in float64."""
+
+    def wide(embedding: Tensor) -> np.ndarray:
+        return np.pad(embedding.double().numpy(), ((0, 0), (0, 1)), constant_values=1)
+
+    return oracles.rescored(
+        factors.residual_NC.double().numpy(),
+        wide(factors.embedding_NH),
+        lookahead.logits_VC.double().numpy(),
+        lookahead.label_V.numpy(),
+        wide(lookahead.embedding_VH),
+        step,
+        picks,
+        label_N=factors.label_N.numpy(),
+        room_C=room,
+        normalize=normalize,
+    )
 
 
 def screened(
