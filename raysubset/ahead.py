@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import Protocol
 
 from raysubset.errors import Stopped
+from raysubset.faultpoints import reach
 from raysubset.learn.choosing import PhaseLike, Progress
 from raysubset.learn.weights import Weights
 from raysubset.schedule import Phase
@@ -107,6 +108,7 @@ class Ahead:
     def _select(self, weights: Weights) -> None:
         try:
             self._found = self.pool.select_beside(self.phase, weights, self._progress)
+            reach("ahead.made")
         except BaseException as error:  # a thread's error must reach who waits for it
             self._found = error
         self._end = perf_counter()

@@ -22,6 +22,7 @@ from raysubset.ahead import Ahead, Beside, Chosen, OnWeights
 from raysubset.core.observations import Observations
 from raysubset.errors import Stopped, TrainingDiverged
 from raysubset.experiment import Experiment
+from raysubset.faultpoints import reach
 from raysubset.learn.choosing import PhaseLike
 from raysubset.learn.learner import EpochTrace
 from raysubset.learn.local import Fit
@@ -121,19 +122,24 @@ def run(
     for phase in phases[ledger.done :]:
         with _whole(ledger):
             watch.round_started(phase, len(phases))
+            reach("round.begun")
             began = perf_counter()
             selection = _selection(pool, phase, weights, ledger)
             chosen = perf_counter()
+            reach("selection.made")
         ledger.settle()
+        reach("round.settled")
         if weights is not None and ledger.weights is not None:
             weights = replace(weights, checkpoint=ledger.weights.checkpoint)
         start = perf_counter()
         begun = ledger.begin(phase, selection)
+        reach("choice.written")
         with _ahead(beside, phases[phase.round + 1 :]) as ahead:
             own = None if phase.fresh else weights
             told = () if ahead is None else (ahead.begin,)
             fit = trainer.fit(selection, phase, own, begun, *told)
             trained = perf_counter()
+            reach("training.done")
             weights = fit.weights
             _refuse_divergence(fit)
             seen = _after(seen, fit.traces)
@@ -147,10 +153,12 @@ def run(
         if following is not None:
             metrics |= _waited(ledger, metrics, following)
         ledger.append(_round(phase, selection, fit, metrics, seen, following), fit.saved)
+        reach("round.appended")
         with _whole(ledger):
             watch.round_done(phase, selection, metrics)
         logger.info("round %d done", phase.round, extra=_told(phase, metrics))
     ledger.settle()
+    reach("rounds.done")
     return _finish(experiment, phases, trainer, ledger)
 
 
@@ -207,6 +215,7 @@ def _finish(
         return Outcome.of(result)
     commit_s = ledger.waited()  # for the last round, whose figures are written by then
     test = trainer.evaluate("test", ledger.weights)
+    reach("test.read")
     outcome = outcome_of(experiment, phases, ledger, test, commit_s)
     told = {f"test_{k}": v for k, v in test.items()} | {"seconds_last_commit": commit_s}
     ledger.finish(asdict(outcome) | told)

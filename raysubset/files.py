@@ -7,10 +7,12 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 from raysubset.errors import RunFolderError
+from raysubset.faultpoints import reach
 
 KINDS = {
     "experiment.yaml": "a run",
@@ -19,22 +21,37 @@ KINDS = {
 }
 """The file that tells what a folder holds -> what that is."""
 
+LOCK, TEMPORARY = ".lock", ".tmp"
+"""What a lock is called, and how a file ends that is being written."""
+
 TRACES = "traces-"
 """How files begin that hold what kept epochs saw; named here for who must not import torch."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file, fsync it and move it to `path` in one step."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent)
     temporary = Path(name)
     try:
+        with suppress(OSError):  # no locks on this disk: then nothing is taken for left over
+            fcntl.flock(handle, fcntl.LOCK_SH)
         write(temporary)
         _sync(temporary)
+        reach("file.written")
         os.replace(temporary, path)
+        reach("file.visible")
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(handle)
     _sync(path.parent)
+
+
+def forget_unfinished(folder: Path) -> None:
+    """Delete the temporary files at or below a folder whose writers are dead."""
+    for path in folder.rglob(f".*{TEMPORARY}"):
+        with suppress(OSError), open(path, "rb") as file:  # its writer lives, or was quicker
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -76,28 +93,63 @@ def take_lock(folder: Path, what: str, shown: object = None) -> IO[str]:
     """Return the open lock of a folder; whoever holds it alone writes there, until it is closed.
 
     Args:
-        folder: where .lock lies.
+        folder: where its .lock lies; it is there.
         what: how an error calls the folder.
         shown: what an error names instead of the folder.
 
     Raises:
         RunFolderError: another process holds it.
     """
-    lock = open(folder / ".lock", "a+", encoding="utf-8")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        owner = lock.read().strip() or "another process"
-        lock.close()
-        raise RunFolderError(
-            f"{what} {shown or folder} is in use by {owner}; wait for it, or choose another "
-            "--run-dir."
-        ) from None
+    while True:
+        lock = open(folder / LOCK, "a+", encoding="utf-8")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            owner = lock.read().strip() or "another process"
+            lock.close()
+            raise RunFolderError(
+                f"{what} {shown or folder} is in use by {owner}; wait for it, or choose another "
+                "--run-dir."
+            ) from None
+        if not _is_deleted(lock):
+            break
+        lock.close()  # whoever held it deleted it meanwhile
     lock.truncate(0)
-    lock.write(f"process {os.getpid()} on {os.uname().nodename}")
+    lock.write(_me())
     lock.flush()
     return lock
+
+
+def refuse_lost(lock: IO[str], what: str) -> None:
+    """Refuse to write where another process took a lock over.
+
+    It could: somebody deleted the lock's file, or the disk's locks do not reach other machines.
+
+    Raises:
+        RunFolderError: the lock is not this process's any more.
+    """
+    lock.seek(0)
+    owner = "another process" if _is_deleted(lock) else lock.read().strip()
+    if owner != _me():
+        raise RunFolderError(
+            f"{what} was taken over by {owner or 'another process'}, so this process writes "
+            "nothing more to it; what was committed before is kept."
+        )
+
+
+def _is_deleted(lock: IO[str]) -> bool:
+    """Return whether the file of an open lock has no name any more, whoever has it now."""
+    told = os.fstat(lock.fileno())
+    try:
+        # Both: what a mounted store says of links, or of inodes, is not always so.
+        return not told.st_nlink and not os.path.samestat(told, os.stat(lock.name))
+    except FileNotFoundError:
+        return True
+
+
+def _me() -> str:
+    return f"process {os.getpid()} on {os.uname().nodename}"
 
 
 def nearest_folder(path: Path) -> Path:

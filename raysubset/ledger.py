@@ -34,7 +34,15 @@ from raysubset.chain import (
 from raysubset.core.observations import Observations
 from raysubset.errors import RunFolderError
 from raysubset.experiment import Experiment
-from raysubset.files import nearest_folder, take_lock, write_json, write_text
+from raysubset.faultpoints import reach
+from raysubset.files import (
+    forget_unfinished,
+    nearest_folder,
+    refuse_lost,
+    take_lock,
+    write_json,
+    write_text,
+)
 from raysubset.finished import Round as Round
 from raysubset.learn.checkpoint import CheckpointRef, Files, file_hash
 from raysubset.learn.partial import Open
@@ -49,7 +57,8 @@ from raysubset.records import (
     write_selection,
     write_table,
 )
-from raysubset.same_run import config_differences, data_differences
+from raysubset.same_run import EXPERIMENT as EXPERIMENT
+from raysubset.same_run import FINGERPRINT, PARTS, refuse_foreign, refuse_other
 from raysubset.schedule import Phase
 from raysubset.storage import staging
 from raysubset.storage.mirror import Mirror
@@ -66,7 +75,7 @@ from raysubset.unfinished import (
 
 logger = logging.getLogger(__name__)
 Saved = Callable[[], tuple[Files, float]]
-EXPERIMENT = "experiment.yaml"
+Parts = Callable[[], pa.Table]
 
 
 class Ledger:
@@ -93,7 +102,7 @@ class Ledger:
         identity: Mapping[str, Any],
         environment: Mapping[str, Any],
         *,
-        parts: pa.Table | None = None,
+        parts: Parts | None = None,
         resume: bool = False,
     ) -> Ledger:
         """Return the ledger of a new run, or of a used folder that is to be resumed.
@@ -103,7 +112,7 @@ class Ledger:
             experiment: the resolved config.
             identity: what a resumed run must have in common with the one that began.
             environment: versions and hardware, for the record.
-            parts: which id belongs to which part, written once as parts.parquet.
+            parts: gives which id belongs to which part, written once as parts.parquet.
             resume: continue a used folder.
 
         Raises:
@@ -111,16 +120,18 @@ class Ledger:
                 difference is shown), a folder of something else, or one that cannot be written.
         """
         ledger = cls(Path(path).absolute(), experiment, identity)
-        ledger._refuse_foreign()
+        refuse_foreign(ledger.path)
         with ExitStack() as undo:
             undo.callback(ledger.close)
             try:
                 ledger.rounds.mkdir(parents=True, exist_ok=True)
                 ledger._lock = take_lock(ledger.path, "run folder", ledger.name)
+                forget_unfinished(ledger.path)
                 staging.take(ledger.path)
+                reach("folder.taken")
                 # Asked under the lock: another process may have used the folder meanwhile.
                 if (ledger.path / EXPERIMENT).is_file():
-                    ledger._check_same(resume)
+                    refuse_other(ledger.path, experiment, identity, resume=resume, parts=parts)
                     ledger._recover()
                 else:
                     ledger._begin(environment, parts)
@@ -129,12 +140,12 @@ class Ledger:
             undo.pop_all()
         return ledger
 
-    def check(self, *, resume: bool = False) -> None:
+    def check(self, *, resume: bool = False, parts: Parts | None = None) -> None:
         """Refuse what `open` would refuse, before anything starts, and leave nothing behind."""
         try:
-            self._refuse_foreign()
+            refuse_foreign(self.path)
             if (self.path / EXPERIMENT).is_file():
-                self._check_same(resume)
+                refuse_other(self.path, self.experiment, self.identity, resume=resume, parts=parts)
             with tempfile.TemporaryFile(dir=nearest_folder(self.path)):
                 pass
         except OSError as error:
@@ -150,6 +161,11 @@ class Ledger:
                 f"run folder {self.name} can no longer be written ({error.strerror}); finished "
                 "rounds are kept. Make room, then run the same command with --resume."
             ) from error
+
+    def _refuse_lost(self) -> None:
+        """Refuse to write where another process took the folder over."""
+        if self._lock is not None:  # None: it was let go of in good order, and commits no more
+            refuse_lost(self._lock, f"run folder {self.name}")
 
     def _unwritable(self, error: OSError) -> RunFolderError:
         return RunFolderError(
@@ -199,6 +215,7 @@ class Ledger:
         number, every_s = phase.round, self.experiment.resources.checkpoint_every_s
         folder = self._partial(number)
         with self._disk_errors():
+            self._refuse_lost()
             begun = begin_round(folder, selection, phase, self._link(number), every_s)
             self._mirror.begin(folder)
         return begun
@@ -211,6 +228,7 @@ class Ledger:
                 ahead = self._folder(round_.phase.round) / AHEAD
                 ahead.parent.mkdir(exist_ok=True)
                 write_choice(ahead, choice, phase, self._ahead_link(phase.round))
+                reach("ahead.written")
         self._pending.begin(lambda: self._whole(round_, saved))
 
     def settle(self) -> None:
@@ -229,10 +247,13 @@ class Ledger:
         """Write what there is of a round; once its state is saved, commit it."""
         folder = self._folder(round_.phase.round)
         with self._disk_errors():
+            self._refuse_lost()
             folder.mkdir(exist_ok=True)
             write_selection(folder / "selection.parquet", round_.selection, round_.phase)
             write_observations(folder / OBSERVATIONS, round_.observations)
+            reach("commit.begun")
             files, write_s = saved()
+            reach("commit.state")
             metrics = dict(round_.metrics)
             metrics["seconds_checkpoint_write"] = write_s
             if KEY in metrics:
@@ -243,8 +264,10 @@ class Ledger:
     def finish(self, result: Mapping[str, Any]) -> None:
         """Record what the run gave."""
         with self._disk_errors():
+            self._refuse_lost()
             write_json(self.path / "result.json", dict(result))
             staging.keep(self.path / "result.json")
+            reach("result.written")
 
     def close(self) -> None:
         """Let go of the folder."""
@@ -268,10 +291,12 @@ class Ledger:
 
     def _commit(self, round_: Round, metrics: dict[str, Any], files: Files) -> CheckpointRef:
         number = round_.phase.round
+        self._refuse_lost()
         self._upload(round_, files)
         metrics = {"strategy": round_.phase.strategy, **metrics}
         folder = self._folder(number)
         write_json(folder / "metrics.json", metrics | {"trace": round_.epochs})
+        reach("metrics.written")
         named = {f"checkpoint/{name}": digest for name, digest in files.items()}
         for name in ("metrics.json", *round_.written_early):
             named[name] = file_hash(folder / name)
@@ -284,17 +309,22 @@ class Ledger:
             file.write(history_lines(number, metrics, round_.epochs))
             file.flush()
             os.fsync(file.fileno())
+        reach("history.written")
         write_json(folder / MANIFEST, manifest)
+        reach("manifest.written")
         for path in (folder / "metrics.json", self.path / "history.jsonl", folder / MANIFEST):
             staging.keep(path)
         self._parent = file_hash(folder / MANIFEST)
         self._mirror.end(self._partial(number))
+        reach("partial.dropped")
         self._prune(number + 1)
+        reach("prune.done")
         return CheckpointRef(path=str(folder / "checkpoint"), files=files)
 
     def _prune(self, done: int) -> None:
         for number in range(done - self.experiment.resources.keep_checkpoints):
             shutil.rmtree(self._folder(number) / "checkpoint", ignore_errors=True)
+            reach("prune.half")
             (self._folder(number) / OBSERVATIONS).unlink(missing_ok=True)
             staging.drop(self._folder(number) / "checkpoint", self._folder(number) / OBSERVATIONS)
 
@@ -310,53 +340,16 @@ class Ledger:
     def _link(self, number: int) -> dict[str, Any]:
         return {"round": number, "parent": self._parent, "data": self.identity["data"]}
 
-    def _begin(self, environment: Mapping[str, Any], parts: pa.Table | None) -> None:
+    def _begin(self, environment: Mapping[str, Any], parts: Parts | None) -> None:
         write_json(self.path / "environment.json", dict(environment))
-        write_json(self.path / "fingerprint.json", self.identity)
+        write_json(self.path / FINGERPRINT, self.identity)
         if parts is not None:
-            write_table(self.path / "parts.parquet", parts)
+            write_table(self.path / PARTS, parts())
         # Last: a folder is used once it holds this, and a crash before it left nothing to keep.
         write_text(self.path / EXPERIMENT, self.experiment.to_yaml())
-        for name in ("environment.json", "fingerprint.json", "parts.parquet", EXPERIMENT):
+        for name in ("environment.json", FINGERPRINT, PARTS, EXPERIMENT):
             staging.keep(self.path / name)
-
-    def _refuse_foreign(self) -> None:
-        """Refuse a folder of something else; what `_begin` left before a crash is ours."""
-        if not self.path.is_dir() or (self.path / EXPERIMENT).is_file():
-            return
-        try:
-            # Hidden entries (a lock, a temporary file, Ray's own state) are no run.
-            visible = {p.name for p in self.path.iterdir() if not p.name.startswith(".")}
-            # Made first, and empty until the experiment is there; a store has no empty folders.
-            begun = self.rounds.is_dir() or staging.staging_of(self.path) is not None
-            if begun and not any(self.rounds.glob("*")):
-                visible -= {"environment.json", "fingerprint.json", "parts.parquet", "rounds"}
-        except OSError as error:
-            raise RunFolderError(
-                f"run folder {self.name} cannot be read ({error.strerror}); choose another with "
-                "--run-dir."
-            ) from None
-        if visible:
-            raise RunFolderError(
-                f"{self.name} is not empty and holds no run; choose another --run-dir."
-            )
-
-    def _check_same(self, resume: bool) -> None:
-        differences = [
-            *config_differences(self.path / EXPERIMENT, self.experiment),
-            *data_differences(self.path / "fingerprint.json", self.identity),
-        ]
-        shown = "".join(f"\n  {line}" for line in differences)
-        if not resume:
-            raise RunFolderError(
-                f"run folder {self.name} is used; add --resume to continue it, or choose another "
-                "--run-dir." + (f" It differs from this run:{shown}" if shown else "")
-            )
-        if differences:
-            raise RunFolderError(
-                f"run folder {self.name} belongs to another run, so it cannot be resumed:{shown}\n"
-                "Give the same options and data, or another --run-dir."
-            )
+        reach("folder.begun")
 
     def _recover(self) -> None:
         """Find the last committed round whose chain and checkpoint are whole."""
@@ -379,7 +372,10 @@ class Ledger:
             logger.warning("round %d is damaged (%s); going back one round", number, damaged)
             chain.pop()
         refuse_damaged(self.rounds, (manifest for _, manifest in chain[:-1]))
+        reach("recovery.begun")
         self._forget_after(self.done)
+        self._prune(self.done)  # a crash came in the middle of it
+        reach("recovery.done")
 
     def _forget_after(self, done: int) -> None:
         """Drop what was not committed, and write the history of what was."""
@@ -391,6 +387,7 @@ class Ledger:
             forget_round(folder, but_partial=int(folder.name) == done)
         for number in range(done):  # a crash came between a commit and this
             self._mirror.end(self._partial(number))
+        reach("recovery.dropped")
         lines: list[str] = []
         for number in range(done):
             metrics = json.loads((self._folder(number) / "metrics.json").read_text())

@@ -244,7 +244,7 @@ def open_ledger(prepared: Prepared, path: str | Path, *, resume: bool = False) -
         prepared.experiment,
         prepared.identity,
         {**environment(), "notes": list(prepared.notes)},
-        parts=parts_table(prepared),
+        parts=lambda: parts_table(prepared),
         resume=resume,
     )
 
@@ -266,7 +266,8 @@ def tracked_ledger(
 
 def check_folder(prepared: Prepared, path: str | Path, *, resume: bool = False) -> None:
     """Refuse a run folder that `open_ledger` would refuse, before anything starts."""
-    Ledger(Path(path).absolute(), prepared.experiment, prepared.identity).check(resume=resume)
+    ledger = Ledger(Path(path).absolute(), prepared.experiment, prepared.identity)
+    ledger.check(resume=resume, parts=lambda: parts_table(prepared))
 
 
 def parts_table(prepared: Prepared) -> pa.Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 from collections.abc import Generator
 
 from raysubset.errors import Stopped
@@ -19,7 +20,13 @@ class Terminated(Stopped):
 
 @contextlib.contextmanager
 def terminable(told: str = "terminated.") -> Generator[None]:
-    """Own SIGTERM: raise `Terminated` with these words where the main thread is."""
+    """Own SIGTERM: raise `Terminated` with these words where the main thread is.
+
+    In another thread, which may own no signal, nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def terminate(*_: object) -> None:
         raise Terminated(told)

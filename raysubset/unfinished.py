@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from raysubset.errors import RunFolderError
+from raysubset.faultpoints import reach
 from raysubset.files import write_json
 from raysubset.learn.checkpoint import file_hash
 from raysubset.learn.partial import BEGUN, Open
@@ -53,6 +54,7 @@ def write_choice(folder: Path, selection: Selection, phase: Phase, link: Mapping
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     write_selection(folder / SELECTION, selection, phase)
+    reach("choice.half")
     told = {
         **link,
         "selection": file_hash(folder / SELECTION),

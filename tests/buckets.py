@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pyarrow.fs as pafs
 import pytest
 
-from raysubset.storage import owner, remote, staging
+from raysubset.storage import owner, remote
 
 URI = "s3://bucket/run"
 WORDS = "AWS Error {} during PutObject operation: as told by a test"
@@ -90,6 +91,6 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
 
     monkeypatch.setattr(remote, "filesystem_of", filesystem_of)
     monkeypatch.setattr(owner, "SETTLE_S", 0.0)
-    monkeypatch.setattr(staging.tempfile, "tempdir", str(tmp_path / "tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
     return made

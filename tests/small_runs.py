@@ -35,6 +35,10 @@ BLOCKS: dict[str, Any] = {
     "selection__glister__picks": "blocks(3)",
     "resources__checkpoint_every_s": 0,  # every epoch that more of its round follow is written
 }
+COMMAND = ["run", "--local"]
+"""The same run as people type it."""
+for _name, _value in (SMALL | {k.replace("__", "."): v for k, v in BLOCKS.items()}).items():
+    COMMAND += [f"--{_name}", str(_value)]
 RUNS: dict[str, dict[str, Any]] = {
     "glister": BLOCKS,
     "warm": {**BLOCKS, "selection__warm_start": 0.5, "resources__keep_checkpoints": 1},

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from raysubset.chain import OBSERVATIONS
 from raysubset.core.observations import Observations
 from raysubset.engine import Outcome
 from raysubset.errors import RunFolderError, TrainingDiverged
+from raysubset.learn.checkpoint import TRAINER, CheckpointRef, file_hash, read_trainer
 from raysubset.learn.local import LocalTrainer
 from raysubset.learn.scoring import Scorer
 from raysubset.ledger import Ledger
@@ -38,7 +40,7 @@ def _no_wait_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("world", [1, 2])
 @pytest.mark.parametrize("model", ["mlp", "convnet"])
-def test_glister_over_the_whole_pool_is_full_training_bit_for_bit(
+def test_f15_a_strategy_over_the_whole_pool_selects_nothing_and_is_full_training_bit_for_bit(
     world: int, model: str, tmp_path: Path
 ):
     options = {
@@ -205,7 +207,7 @@ def test_duplicates_are_never_chosen_and_the_budget_is_of_what_is_left(tmp_path:
 DIVERGING = {**BLOCKS, "training__lr": 1e9}
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_by_epoch_and_rate(tmp_path: Path):
+def test_f10_a_loss_that_is_not_finite_stops_the_run_by_epoch_and_rate(tmp_path: Path):
     with pytest.raises(TrainingDiverged) as caught:
         play(prepared(**DIVERGING), tmp_path / "run")
     error = caught.value
@@ -217,7 +219,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_by_epoch_and_rate(tmp_path: Pat
 
 
 @pytest.mark.parametrize("where", ["loss", "last step"])
-def test_rounds_before_a_divergence_stay_whole_and_can_be_resumed(
+def test_f10_rounds_before_a_divergence_stay_whole_and_can_be_resumed(
     where: str, undisturbed: Callable[[str], Left], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """The second round's loss, or only the weights after its last step, are made NaN."""
@@ -244,21 +246,33 @@ def test_rounds_before_a_divergence_stay_whole_and_can_be_resumed(
 
 
 def then_spoil(trainer: LocalTrainer, train: Any, *args: Any, **how: Any) -> Any:
-    import torch
-
     traces = train(*args, **how)
     with torch.no_grad():
         next(trainer.learner.model.parameters()).fill_(torch.nan)
     return traces
 
 
-def test_a_run_that_diverges_diverges_again_on_resume_and_loses_nothing(tmp_path: Path):
+def test_f10_a_run_that_diverges_diverges_again_on_resume_and_loses_nothing(tmp_path: Path):
     folder = tmp_path / "run"
     for _ in range(2):
         with pytest.raises(TrainingDiverged):
             play(prepared(**DIVERGING), folder, resume=True)
     with pytest.raises(RunFolderError, match=r"training\.lr: 1000000000.0 -> 0.05"):
         play(prepared(**BLOCKS), folder, resume=True)
+
+
+def test_f10_steps_that_the_fp16_scaler_skips_are_no_divergence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A scale whose gradients overflow: it is halved step after step, and the run goes on."""
+    scaler = torch.amp.GradScaler
+    monkeypatch.setattr(torch.amp, "GradScaler", partial(scaler, init_scale=2.0**24))
+    outcome, left = play(prepared(**BLOCKS, training__precision="fp16"), tmp_path / "run")
+    folder = left.rounds[-1] / "checkpoint"
+    files = {TRAINER: file_hash(folder / TRAINER)}
+    state = read_trainer(CheckpointRef(path=str(folder), files=files))["scaler"]
+    assert state["scale"] < 2.0**24
+    assert np.isfinite([outcome.test_accuracy, outcome.validation_accuracy]).all()
 
 
 def test_before_the_first_visit_nothing_was_observed(tmp_path: Path):

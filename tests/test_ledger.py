@@ -194,7 +194,7 @@ def test_a_used_folder_without_resume_is_refused_and_left_as_it_is(folder: Folde
         ({"selection__glister__picks": "block(3)"}, "selection.glister.picks: exact -> block(3)"),
     ],
 )
-def test_another_config_is_refused_with_the_difference(
+def test_f26_a_name_reused_by_another_experiment_is_refused_with_the_difference(
     folder: Folder, options: dict[str, Any], shown: str
 ):
     before = folder.with_rounds(1).files()
@@ -227,7 +227,7 @@ def test_where_a_run_runs_may_change_on_resume(folder: Folder, options: dict[str
     holds(folder.open(resume=True), 3)
 
 
-def test_other_data_is_refused_with_the_difference(folder: Folder):
+def test_f18_other_data_are_refused_with_the_difference(folder: Folder):
     folder.with_rounds(1)
     with pytest.raises(RunFolderError) as caught:
         folder.open(resume=True, data="e" * 64, parts={"pool": 21})
@@ -289,7 +289,7 @@ def test_a_check_refuses_what_opening_would_and_leaves_nothing(folder: Folder, t
     assert folder.files() == before
 
 
-def test_a_second_writer_is_refused_by_the_name_of_the_first(folder: Folder):
+def test_f26_a_second_writer_is_refused_by_the_name_of_the_first(folder: Folder):
     first = folder.with_rounds(1).open(resume=True)
     for resume in (False, True):
         with pytest.raises(RunFolderError, match="is in use by process") as caught:
@@ -302,7 +302,7 @@ def test_a_second_writer_is_refused_by_the_name_of_the_first(folder: Folder):
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_writer_in_another_process_keeps_the_folder_until_it_dies(folder: Folder):
+def test_f26_a_writer_in_another_process_keeps_the_folder_until_it_dies(folder: Folder):
     folder.with_rounds(1)
     context = multiprocessing.get_context("fork")
     here, there = context.Pipe()
@@ -323,6 +323,33 @@ def hold(folder: Folder, pipe: Any) -> None:
     pipe.send("held")
     pipe.recv()
     ledger.close()
+
+
+@pytest.mark.parametrize("how", ["deleted", "of another machine"])
+def test_f26_a_stale_writer_whose_folder_was_taken_over_writes_nothing_more(
+    folder: Folder, how: str
+):
+    """Where no lock of the system holds the second one off: it is deleted, or does not reach it."""
+    stale, lock = folder.with_rounds(1).open(resume=True), folder.path / ".lock"
+    if how == "deleted":
+        lock.unlink()
+        fresh = folder.open(resume=True)
+        commit(fresh, 1)
+        fresh.close()
+        who = "another process"
+    else:
+        lock.write_text(who := "process 7 on far")
+    before = folder.files()
+    for write in (
+        lambda: commit(stale, 1),
+        lambda: stale.begin(a_round(1).phase, a_round(1).selection),
+        lambda: stale.finish({"accuracy": 0.5}),
+    ):
+        with pytest.raises(RunFolderError, match=f"was taken over by {who}, so this process"):
+            write()
+    assert folder.files() == before
+    stale.close()
+    holds(folder.open(resume=True), 2 if how == "deleted" else 1)
 
 
 def test_a_run_that_began_and_ended_meanwhile_is_not_begun_anew(

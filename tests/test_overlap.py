@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +21,6 @@ from raysubset.learn.weights import Weights
 from raysubset.local_run import run_local
 from raysubset.records import read_history
 from raysubset.timeline import timeline_of
-from tests.killed_runs import Death, reaper
 from tests.small_runs import BLOCKS, RUNS, Left, Watcher, assert_same_run, play, prepared
 from tests.small_runs import same_weights as same
 
@@ -43,12 +42,6 @@ def _no_wait_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Left:
     return play(prepared(**BESIDE), tmp_path_factory.mktemp("whole") / "run")[1]
-
-
-@pytest.fixture(scope="module")
-def kill() -> Generator[Callable[..., bool]]:
-    with reaper() as function:
-        yield function
 
 
 # ---- what is chosen
@@ -118,23 +111,6 @@ def test_a_run_stopped_in_any_epoch_resumes_as_if_it_never_was(
     with pytest.raises(Stopped):
         run_local(prepared(**BESIDE), folder, watch=watch)
     assert not ahead_threads()
-    assert_same_run(play(prepared(**BESIDE), folder, resume=True)[1], whole)
-
-
-@pytest.mark.parametrize(
-    "death",
-    [
-        *(Death(at="replace", count=n) for n in range(6, 30, 2)),
-        *(Death(at="replaced", count=n) for n in range(7, 30, 3)),
-        *(Death(at="delete", count=n) for n in range(3)),
-    ],
-    ids=lambda death: f"{death.at}-{death.count}",
-)
-def test_a_run_killed_at_any_moment_resumes_as_if_it_never_was(
-    death: Death, kill: Callable[..., bool], whole: Left, tmp_path: Path
-):
-    folder = tmp_path / "run"
-    assert kill(BESIDE, folder, death), "the run ended before that moment"
     assert_same_run(play(prepared(**BESIDE), folder, resume=True)[1], whole)
 
 

@@ -2,19 +2,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from raysubset.errors import Stopped
-from raysubset.learn.local import LocalPool, LocalTrainer
-from raysubset.learn.scoring import Scorer
 from raysubset.local_run import run_local
 from raysubset.schedule import KEPT
-from tests.killed_runs import Death
+from tests.counted import Counting, rounds_begun
 from tests.small_runs import (
     BLOCKS,
     RUNS,
@@ -45,36 +41,6 @@ def stop_at(number: int) -> Watcher:
             raise Stopped(f"asked to stop at event {number}, {name}")
 
     return Watcher(stop)
-
-
-class Counting:
-    """Counts, while it is on, the rounds that are selected for and trained."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.selected, self.trained, self.evaluated = list[int](), list[int](), Counter[str]()
-        select, fit, count = LocalPool.select, LocalTrainer.fit, Scorer.count
-
-        def counted(pool: LocalPool, phase: Any, weights: Any) -> Any:
-            self.selected.append(phase.round)
-            return select(pool, phase, weights)
-
-        def fitted(trainer: LocalTrainer, selection: Any, phase: Any, *how: Any) -> Any:
-            self.trained.append(phase.round)
-            return fit(trainer, selection, phase, *how)
-
-        def seen(scorer: Scorer, rows: Any) -> Any:
-            self.evaluated[rows.part] += 1
-            return count(scorer, rows)
-
-        monkeypatch.setattr(LocalPool, "select", counted)
-        monkeypatch.setattr(LocalTrainer, "fit", fitted)
-        monkeypatch.setattr(Scorer, "count", seen)
-
-
-def rounds_begun(folder: Path) -> set[int]:
-    """Return the rounds that are not committed, but whose choice stands."""
-    found = folder.glob("rounds/*/partial/round.json")
-    return {int(p.parts[-3]) for p in found if not (p.parents[1] / "MANIFEST.json").exists()}
 
 
 # ---- resumed equals undisturbed
@@ -161,6 +127,22 @@ def test_a_damaged_last_round_is_redone_to_the_same_end(
     assert_same_run(left, undisturbed("glister"))
 
 
+@pytest.mark.parametrize("rounds", [0, 2])
+def test_f25_a_truncated_snapshot_of_ray_in_the_run_folder_is_neither_read_nor_minded(
+    rounds: int, undisturbed: Callable[[str], Left], tmp_path: Path
+):
+    """What is resumed is for the ledger to say; Ray's own state may lie in a hidden folder."""
+    ready, folder = prepared(**BLOCKS), tmp_path / "run"
+    if rounds:
+        with pytest.raises(Stopped):
+            run_local(ready, folder, watch=stop_at(events("glister", tmp_path / "e").index("done")))
+    state = folder / ".ray" / "raysubset-run" / "checkpoint_manager_snapshot.json"
+    state.parent.mkdir(parents=True)
+    state.write_text('{"checkpoint_results": [{"checkpoint_dir_name": "check')
+    run_local(ready, folder, resume=True)
+    assert_same_run(Left(folder), undisturbed("glister"))
+
+
 def test_two_runs_in_a_row_with_the_same_seed_are_the_same_and_with_another_are_not(
     undisturbed: Callable[[str], Left], tmp_path: Path
 ):
@@ -168,47 +150,3 @@ def test_two_runs_in_a_row_with_the_same_seed_are_the_same_and_with_another_are_
     assert_same_run(again, undisturbed("glister"))
     _, other = play(prepared(**BLOCKS, seed=1), tmp_path / "other")
     assert other.ids != again.ids and not same_weights(other.weights(), again.weights())
-
-
-# ---- killed, not asked
-
-
-DEATHS = [
-    # begin: environment, fingerprint, parts, experiment; a round: its choice and beginning, the
-    # first epoch's traces and manifest, selection, observations, metrics, manifest; the end: result
-    *(Death(at="replace", count=n) for n in range(29)),
-    *(Death(at="replaced", count=n) for n in (0, 3, 4, 5, 6, 7, 9, 11, 12, 15, 19, 27)),
-    *(Death(at="state", count=n) for n in range(12)),
-    *(Death(at="delete", count=n) for n in range(4)),
-    *(Death(at="event", count=n) for n in (0, 4, 9, 14, 22, 25)),
-]
-
-
-@pytest.mark.parametrize("death", DEATHS, ids=lambda death: f"{death.at}-{death.count}")
-def test_a_run_killed_at_any_moment_resumes_as_if_it_never_was(
-    death: Death,
-    kill: Callable[..., bool],
-    undisturbed: Callable[[str], Left],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-):
-    folder = tmp_path / "run"
-    assert kill(BLOCKS, folder, death), "the run ended before that moment"
-    done = len(list(folder.glob("rounds/*/MANIFEST.json")))
-    begun = rounds_begun(folder)
-    counting = Counting(monkeypatch)
-    run_local(prepared(**BLOCKS), folder, resume=True)
-    assert counting.trained == list(range(done, 3))
-    assert counting.selected == [r for r in counting.trained if r not in begun]
-    assert_same_run(Left(folder), undisturbed("glister"))
-
-
-def test_a_run_killed_again_and_again_still_ends_the_same(
-    kill: Callable[..., bool], undisturbed: Callable[[str], Left], tmp_path: Path
-):
-    """Every start dies at a later moment than the one before, recovery included."""
-    folder = tmp_path / "run"
-    deaths = [Death(at="replace", count=n) for n in (1, 5, 6, 7, 8, 9)]
-    assert [kill(BLOCKS, folder, death) for death in deaths][:4] == [True] * 4
-    run_local(prepared(**BLOCKS), folder, resume=True)
-    assert_same_run(Left(folder), undisturbed("glister"))

@@ -19,7 +19,7 @@ from raysubset.records import read_history
 from raysubset.tracking import follower, tracked
 from raysubset.tracking.event_files import EventFiles
 from raysubset.tracking.tracker import Facts, Told
-from tests.killed_runs import Death, reaper
+from tests.killed_runs import Death, Job
 from tests.small_runs import BLOCKS, RUNS, Left, Watcher, assert_same_run, play, prepared
 from tests.tracked_runs import Diary, events, float32, scalars, texts, told_by_history, untroubled
 
@@ -95,15 +95,14 @@ def test_a_resumed_run_has_the_event_files_of_an_undisturbed_one(
 
 
 def test_a_killed_run_has_the_event_files_of_an_undisturbed_one_once_it_is_resumed(
-    undisturbed: Callable[[str], Left], tmp_path: Path
+    kill: Callable[[Job, Death], bool], undisturbed: Callable[[str], Left], tmp_path: Path
 ):
-    with reaper() as kill:
-        for at, count in (("replace", 8), ("replaced", 7), ("event", 14)):
-            folder = tmp_path / f"{at}{count}"
-            assert kill(BLOCKS, folder, Death(at=at, count=count))
-            run_local(prepared(**BLOCKS), folder, resume=True)
-            assert rounds_only(folder) == told_by_history(folder)
-            assert without_seconds(folder) == without_seconds(undisturbed("glister").path)
+    for at, count in (("file.written", 9), ("file.visible", 8), ("event", 15)):
+        folder = tmp_path / f"{at}{count}"
+        assert kill(Job(options=BLOCKS, place=str(folder)), Death(at=at, count=count))
+        run_local(prepared(**BLOCKS), folder, resume=True)
+        assert rounds_only(folder) == told_by_history(folder)
+        assert without_seconds(folder) == without_seconds(undisturbed("glister").path)
 
 
 def test_a_reader_that_looks_on_is_told_to_forget_what_the_new_file_says_again(tmp_path: Path):

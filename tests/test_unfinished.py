@@ -15,7 +15,7 @@ from raysubset.errors import Stopped
 from raysubset.learn.learner import EpochTrace, Learner
 from raysubset.learn.local import LocalPool
 from raysubset.local_run import run_local
-from tests.killed_runs import Death
+from tests.killed_runs import Death, Job
 from tests.small_runs import BLOCKS, Left, Watcher, assert_same_run, play, prepared
 
 LONG: dict[str, Any] = BLOCKS | {"selection__select_every": 3, "selection__candidates": 2.0}
@@ -121,7 +121,8 @@ def test_a_kill_costs_the_epoch_in_progress_and_what_was_being_written(
     watch = Watcher(lambda *_: None)
     play(prepared(**LONG), tmp_path / "events", watch=watch)
     events = [i for i, name in enumerate(watch.names) if name == "training"]
-    assert kill(LONG, folder, Death(at="event", count=events[batch]))
+    job = Job(options=LONG, place=str(folder))
+    assert kill(job, Death(at="event", count=events[batch] + 1))
     kept = len(list(folder.glob("rounds/*/MANIFEST.json"))) * 3
     for path in folder.glob("rounds/*/partial/MANIFEST.json"):
         kept += json.loads(path.read_text())["epochs"]

@@ -13,11 +13,11 @@ import cyclopts
 from cyclopts import App
 from pydantic import ValidationError
 
-from raysubset import logs
+from raysubset import faultpoints, logs
 from raysubset.cli.options import long_forms
 from raysubset.errors import RaySubsetError
 from raysubset.experiment import did_you_mean, options, sentences
-from raysubset.stopping import EXIT_INTERRUPTED
+from raysubset.stopping import EXIT_INTERRUPTED, terminable
 
 OWN = ("data", "strategy", "fraction", "epochs", "run-dir", "resume", "local")
 OF_FRONTIER = (
@@ -39,6 +39,7 @@ app = App(
         "--seed, --run-dir. Without --data: scikit-learn's digits."
     ),
     version_flags=["--version"],
+    suppress_keyboard_interrupt=False,  # it is told of here, with its exit code
 )
 
 
@@ -70,12 +71,14 @@ def attempt(tokens: Sequence[str]) -> tuple[int, Any, str]:
     """Return what `call` does, and the error that was printed ("" for none)."""
     try:
         logs.start()
-        value = app(
-            long_forms(tokens),
-            exit_on_error=False,
-            print_error=False,
-            result_action="return_value",
-        )
+        faultpoints.arm()
+        with terminable():  # also while data is loaded: what lies in temporary folders goes
+            value = app(
+                long_forms(tokens),
+                exit_on_error=False,
+                print_error=False,
+                result_action="return_value",
+            )
     except cyclopts.CycloptsError as error:
         return _fail(_told(error), 2)
     except RaySubsetError as error:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from raysubset.errors import Stopped
+from raysubset.faultpoints import reach
 from raysubset.stopping import Terminated, terminable
 from raysubset.storage.staging import shown
 
@@ -38,10 +39,12 @@ def report_each(runs: Sequence[Prepared], folder: Path) -> None:
     from raysubset.report.pictures import pictures_of
     from raysubset.report.run_report import write_report
 
+    reach("report.begun")
     for each in runs:
         name = each.experiment.selection.strategy
         path = folder / name if (folder / name / "experiment.yaml").is_file() else folder
         write_report(path, pictures_of(each.problem.parts.pool))
+    reach("report.written")
 
 
 def screen(console: Console, *, quiet: bool = False) -> Screen:

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from raysubset.errors import ConfigError, RunFolderError
 from raysubset.experiment import Experiment
+from raysubset.files import LOCK
 from raysubset.storage.staging import shown, staged
 
 if TYPE_CHECKING:
@@ -62,9 +63,11 @@ def resolve(
     """Return the experiment of a file and the options given; options win.
 
     A run that is resumed without a file starts from its own stored experiment; and what was auto
-    when it began is what it became then, on whatever machine it goes on.
+    when it began is what it became then, on whatever machine it goes on. One that was killed
+    before it had said whose folder it is begins by its options.
     """
-    stored = Experiment.read(_stored(run_dir)) if resume and file is None else None
+    asked = resume and file is None and not (given is not None and _died_at_once(run_dir))
+    stored = Experiment.read(_stored(run_dir)) if asked else None
     experiment = resolve_over({}, file, given, stored)
     if resume and (path := _begun(run_dir)):
         experiment = as_begun(experiment, Experiment.of(Experiment.read(path)))
@@ -154,8 +157,18 @@ def _stored(folder: Path | None) -> Path:
         raise ConfigError("--resume needs --run-dir, the folder of the run to continue.")
     path = _begun(folder)
     if path is None:
-        raise RunFolderError(f"there is nothing to resume in {shown(folder)}; check --run-dir.")
+        raise RunFolderError(
+            f"there is nothing to resume in {shown(folder)}; check --run-dir, or leave out "
+            "--resume to begin there."
+        )
     return path
+
+
+def _died_at_once(folder: Path | None) -> bool:
+    """Return whether a run was killed there before it had written its experiment."""
+    if folder is None or _begun(folder) is not None:
+        return False
+    return (folder / LOCK).is_file() or (folder / "environment.json").is_file()
 
 
 def _begun(folder: Path | None) -> Path | None:

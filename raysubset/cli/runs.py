@@ -100,7 +100,7 @@ def run_one(
     announce(console, prepared, folder)
     with stoppable(folder), screen(console).showing(experiment.selection.strategy) as watch:
         outcome = runner_of(local)(prepared, folder, resume=resume, watch=watch)
-    report_each([prepared], folder)
+        report_each([prepared], folder)
     console.print("\n" + text_table(rows_of([outcome])), highlight=False, soft_wrap=True)
     console.print(f"report: {shown(folder / 'report.html')}", highlight=False, soft_wrap=True)
     return outcome, place_of(folder)

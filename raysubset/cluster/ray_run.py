@@ -6,7 +6,6 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import ray
@@ -25,6 +24,7 @@ from raysubset.experiment import Experiment
 from raysubset.learn.numerics import settled
 from raysubset.learn.problem import Problem, torch_threads
 from raysubset.preparation import Prepared, tracked_ledger
+from raysubset.scratch import scratch_folder
 from raysubset.storage.staging import shown, staged
 
 
@@ -56,8 +56,7 @@ def hands(experiment: Experiment, problem: Problem, folder: Path) -> Generator[H
         problem_ref: Any = ray.put(problem.lean())
         blocks = Blocks(problem.parts, problem.scoring_batch)
         # Ray Train's own state: beside the driver, as its controller; ranks never look at it.
-        own = TemporaryDirectory(prefix="raysubset-", ignore_cleanup_errors=True)
-        storage, named = Path(ending.enter_context(own)), run_id(shown(folder))
+        storage, named = ending.enter_context(scratch_folder()), run_id(shown(folder))
         crew = Crew(problem_ref, room, experiment.resources, storage, named)
         ending.callback(crew.close)
         scorers = None

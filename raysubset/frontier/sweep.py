@@ -14,7 +14,7 @@ import yaml
 from raysubset.engine import Watch
 from raysubset.errors import RunFolderError, Stopped
 from raysubset.experiment import Experiment, read_yaml
-from raysubset.files import take_lock, write_json, write_text
+from raysubset.files import forget_unfinished, take_lock, write_json, write_text
 from raysubset.frontier.checking import check_trials
 from raysubset.frontier.plan import Trial, check_goal, equal_time_trials, goal_of, trials_of
 from raysubset.frontier.settings import FrontierSettings, settings_of
@@ -170,6 +170,7 @@ def _take_up(sweep: Sweep, resume: bool) -> IO[str]:
         )
     folder.mkdir(parents=True, exist_ok=True)
     lock = take_lock(folder, "frontier folder", shown(folder))
+    forget_unfinished(folder)
     staging.take(folder)
     values = {
         "experiment": sweep.base.model_dump(mode="json"),

@@ -10,7 +10,6 @@ import hashlib
 import io
 import os
 import pickle
-import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -23,6 +22,8 @@ import torch
 from torch import Tensor
 
 from raysubset.errors import RunFolderError
+from raysubset.faultpoints import reach
+from raysubset.scratch import scratch_folder
 
 WEIGHTS, TRAINER = "weights.safetensors", "trainer.pt"
 Files = dict[str, str]
@@ -71,18 +72,21 @@ def write_checkpoint(folder: str | Path, snapshot: Snapshot) -> tuple[Files, flo
 
     start, folder = perf_counter(), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    reach("state.begun")
     try:
         save_file(snapshot.weights, folder / WEIGHTS)
     except SafetensorError as error:  # it wraps the system's errors: a full disk is one
         raise OSError(errno.EIO, str(error)) from None
     with ThreadPoolExecutor(2, thread_name_prefix="fsync") as disk:
         synced = [disk.submit(_sync, folder / WEIGHTS)]
+        reach("state.half")
         torch.save(snapshot.trainer, folder / TRAINER)
         synced.append(disk.submit(_sync, folder / TRAINER))
         # Beside the disk: its wait costs no CPU, and a hash nothing else.
         files = {name: file_hash(folder / name) for name in (WEIGHTS, TRAINER)}
         for each in synced:
             each.result()
+    reach("state.written")
     return files, perf_counter() - start
 
 
@@ -101,7 +105,7 @@ class Sent:
     @classmethod
     def of(cls, snapshot: Snapshot) -> Sent:
         """Return the files that `write_checkpoint` would write, bit for bit."""
-        with tempfile.TemporaryDirectory(prefix="raysubset-") as folder:
+        with scratch_folder() as folder:
             # A file, because torch.save puts its name into it: the hash is the same everywhere.
             files, _ = write_checkpoint(folder, snapshot)
             content = {name: np.fromfile(Path(folder) / name, np.uint8) for name in files}

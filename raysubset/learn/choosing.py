@@ -23,6 +23,7 @@ from raysubset.core.lookahead import Lookahead
 from raysubset.core.scores import RandomKey
 from raysubset.core.watched import Watch, WatchedGroundSet
 from raysubset.errors import ConfigError
+from raysubset.faultpoints import reach
 from raysubset.learn.data import Dataset
 from raysubset.learn.numerics import full_fp32
 from raysubset.learn.parts import Parts
@@ -231,6 +232,7 @@ def choose(
     progress: Progress | None = None,
 ) -> Selection:
     """Return the selection from the ranges' outputs, in their order, on one device."""
+    reach("selection.greedy")
     split = choice.num_validation
     with full_fp32():
         factors = GradientFactors.concat([factors_of(out, device) for out in outputs[split:]])

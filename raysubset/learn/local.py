@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from raysubset.errors import Stopped
+from raysubset.faultpoints import reach
 from raysubset.learn.checkpoint import Files, Snapshot, write_checkpoint
 from raysubset.learn.choosing import Choice, Chooser, PhaseLike, Progress, choose
 from raysubset.learn.learner import EpochTrace, Learner, TrainOrder
@@ -77,6 +78,7 @@ class LocalPool:
             start = perf_counter()
             for rows in ranges:
                 outputs.append(self.scorer.score(rows, embeddings=choice.embeddings))
+                reach("selection.range")
                 progress("scoring", len(outputs), len(ranges))
             busy_s = perf_counter() - start
             return choose(choice, outputs, self.scorer.device, progress), busy_s
@@ -146,6 +148,7 @@ class LocalTrainer:
         )
 
         def epoch_done(trace: EpochTrace) -> None:
+            reach("epoch.trained")
             unheld.append(trace)
             if keeper and keeper.due():
                 keeper.hold(unheld)

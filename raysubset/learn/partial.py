@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from raysubset.faultpoints import reach
 from raysubset.files import TRACES, write_atomically, write_json
 from raysubset.learn.checkpoint import CheckpointRef, Snapshot, file_hash, write_checkpoint
 from raysubset.learn.learner import EpochTrace
@@ -221,6 +222,7 @@ def write_partial(open_: Open, before: Partial | None, finished: Finished) -> Pa
     folder, mark = Path(open_.folder), f"{finished.epochs:04d}-{uuid.uuid4().hex[:8]}"
     files, _ = write_checkpoint(folder / mark, finished.snapshot)
     named = {f"{mark}/{name}": digest for name, digest in files.items()}
+    reach("epoch.state")
     name = f"{TRACES}{mark}.safetensors"
     _write_traces(folder / name, finished.traces)
     named[name] = file_hash(folder / name)
@@ -233,8 +235,11 @@ def write_partial(open_: Open, before: Partial | None, finished: Finished) -> Pa
         "files": named,
         "seconds": finished.seconds,
     }
+    reach("epoch.traces")
     write_json(folder / MANIFEST, told)
+    reach("epoch.kept")
     forget_others(folder, named)
+    reach("epoch.cleared")
     return Partial(folder=open_.folder, **told)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from raysubset.learn.partial import (
     forget_others,
     write_partial,
 )
+from raysubset.scratch import scratch_folder
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,12 +44,12 @@ class SentPartial:
     @classmethod
     def of(cls, open_: Open, before: Partial | None, finished: Finished) -> SentPartial:
         """Return the files that `write_partial` would write, bit for bit."""
-        with tempfile.TemporaryDirectory(prefix="raysubset-") as folder:
-            here = replace(open_, folder=folder)
+        with scratch_folder() as folder:
+            here = replace(open_, folder=str(folder))
             write_partial(here, before, finished)
-            told = json.loads((Path(folder) / MANIFEST).read_bytes())
-            new = [name for name in told["files"] if (Path(folder) / name).is_file()]
-            content = {name: np.fromfile(Path(folder) / name, np.uint8) for name in new}
+            told = json.loads((folder / MANIFEST).read_bytes())
+            new = [name for name in told["files"] if (folder / name).is_file()]
+            content = {name: np.fromfile(folder / name, np.uint8) for name in new}
         return cls(told=told, content=content)
 
     def partial(self, folder: str) -> Partial:

@@ -1,13 +1,12 @@
 """A temporary folder for what is larger than the memory that it may take.
 
-It lies where TMPDIR says, and ends with the value that holds it (a kill leaves it behind).
+It lies where TMPDIR says, and ends with the value that holds it (after a kill: see `scratch`).
 Letters: N rows of the file, P pool rows, V validation rows, H embedding width.
 """
 
 from __future__ import annotations
 
 import shutil
-import tempfile
 import weakref
 from dataclasses import replace
 from functools import cached_property
@@ -21,6 +20,7 @@ from raysubset.learn.mapped import Stored
 from raysubset.learn.parts import Parts
 from raysubset.learn.sources.embeddings import RawEmbeddings
 from raysubset.learn.sources.streams import Stream
+from raysubset.scratch import Scratch
 
 POOL = "pool"
 
@@ -39,9 +39,9 @@ class Spool:
     @cached_property
     def folder(self) -> Path:
         """The folder."""
-        folder = Path(tempfile.mkdtemp(prefix="raysubset-"))
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        return folder
+        scratch = Scratch()
+        weakref.finalize(self, scratch.close)
+        return scratch.path
 
     @property
     def made(self) -> bool:

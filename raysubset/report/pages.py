@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from raysubset.faultpoints import reach
 from raysubset.files import write_text
 from raysubset.report.palette import DARK, LIGHT, css_variables
 from raysubset.report.svg import inlined, svg_of
@@ -58,6 +59,7 @@ def write_pages(folder: Path, template: str, view: Mapping[str, Any]) -> None:
     plots.mkdir(parents=True, exist_ok=True)
     for chart in view["charts"]:
         write_text(plots / f"{chart.name}.svg", chart.svg)
+    reach("report.plots")
     write_text(folder / "report.md", _render(f"{template}.md.j2", view))
     write_text(folder / "report.html", _render(f"{template}.html.j2", view))
 

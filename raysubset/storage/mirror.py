@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from raysubset.errors import Stopped
+from raysubset.faultpoints import reach
 from raysubset.learn.partial import BEGUN, MANIFEST
 from raysubset.storage.staging import Staging, staging_of
 
@@ -147,9 +148,11 @@ class _Sender:
                     return
                 self._send(pinned[name], name)
             self._check()
+            reach("mirror.files")
             self.remote.write(MANIFEST, manifest, TRY_S)
             self.sent.add(MANIFEST)
             self.told = manifest
+            reach("mirror.manifest")
         finally:
             shutil.rmtree(self.folder / PINNED, ignore_errors=True)
         self._delete(self.sent - {*named, *BEGUN, MANIFEST})

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import shutil
-import stat
-import tempfile
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 from urllib.parse import unquote, urlsplit
 
 from raysubset.errors import RunFolderError
-from raysubset.files import TRACES, take_lock
+from raysubset.faultpoints import reach
+from raysubset.files import LOCK, TRACES, take_lock
+from raysubset.scratch import empty, end_lock, forget_dead, scratch_folder, scratch_root
 from raysubset.storage.addresses import is_uri
 from raysubset.storage.owner import Owner
 from raysubset.storage.probing import probe
@@ -101,7 +100,9 @@ class Staging:
         if self._local.get(name) == stamp:
             return
         self.check_owner(path, within_s)
+        reach("upload.begun")
         self.remote.upload(path, name, within_s)
+        reach("upload.done")
         self._there[name], self._local[name] = None, stamp
 
     def drop(self, path: Path, within_s: float | None = None, but: str = "") -> None:
@@ -198,8 +199,7 @@ def staged(place: str | Path, *, write: bool = True) -> Generator[Path]:
     remote = Remote(str(place).rstrip("/") if "?" not in str(place) else str(place))
     if write:
         probe(remote.uri)
-    root = _root()
-    with _reserved(root, remote, write=write) as (home, lock):
+    with _reserved(remote, write=write) as (home, lock):
         folder = home.joinpath(*_last_names(remote.uri))
         folder.mkdir(parents=True)
         staging = Staging(folder, remote, lock)
@@ -283,37 +283,29 @@ def leave(path: Path) -> None:
         staging.disown(path)
 
 
-def _root() -> Path:
-    """Return where this user's staging folders lie, closed to everybody else."""
-    root = Path(tempfile.gettempdir()).absolute() / f"raysubset-{os.getuid()}"
-    root.mkdir(mode=0o700, exist_ok=True)
-    told = root.lstat()
-    # Anybody may have made a folder of this name in /tmp.
-    if not stat.S_ISDIR(told.st_mode) or told.st_uid != os.getuid():
-        raise RunFolderError(f"{root} is not this user's; remove it, or set TMPDIR.")
-    root.chmod(0o700)
-    return root
-
-
 @contextmanager
-def _reserved(root: Path, remote: Remote, *, write: bool) -> Generator[tuple[Path, Path | None]]:
-    """Give an empty folder, and the local lock that a writer holds; empty it again."""
+def _reserved(remote: Remote, *, write: bool) -> Generator[tuple[Path, Path | None]]:
+    """Give an empty folder, and the local lock that a writer holds; delete it again."""
     if not write:
-        home = Path(tempfile.mkdtemp(prefix="read-", dir=root))
-        try:
+        with scratch_folder("read") as home:
             yield home, None
-        finally:
-            shutil.rmtree(home, ignore_errors=True)
         return
-    own_root = root / hashlib.sha256(remote.uri.encode()).hexdigest()[:16]
-    own_root.mkdir(mode=0o700, exist_ok=True)
-    home = own_root / "w"
-    with take_lock(own_root, "run folder", remote):
-        shutil.rmtree(home, ignore_errors=True)  # of a driver that was killed: a cache
-        try:
-            yield home, own_root / ".lock"
-        finally:
-            shutil.rmtree(home, ignore_errors=True)
+    own_root = scratch_root() / hashlib.sha256(remote.uri.encode()).hexdigest()[:16]
+    lock = _locked(own_root, remote)
+    try:
+        empty(own_root)  # of a driver that was killed: a cache
+        forget_dead(own_root.parent)
+        yield own_root / "w", own_root / LOCK
+    finally:
+        empty(own_root)
+        end_lock(lock, own_root)
+
+
+def _locked(own_root: Path, remote: Remote) -> IO[str]:
+    while True:
+        own_root.mkdir(mode=0o700, exist_ok=True)
+        with suppress(FileNotFoundError):  # a writer that has just ended took the folder away
+            return take_lock(own_root, "run folder", remote)
 
 
 def _last_names(uri: str) -> list[str]:

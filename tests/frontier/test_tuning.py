@@ -62,7 +62,7 @@ def test_every_cell_has_the_same_candidates_and_chose_the_best_on_tuning(
         assert one.tuning_rows == 16  # 0.1 of the 160 train rows
 
 
-def test_a_candidate_that_diverges_is_listed_and_out(done: tuple[Sweep, Ended]):
+def test_f10_a_candidate_that_diverges_is_listed_and_out(done: tuple[Sweep, Ended]):
     own, _ = done
     for one in own.tuned.values():
         assert "no longer finite" in one.tried[2].out and one.tried[2].tuning_accuracy is None

@@ -233,7 +233,7 @@ def test_a_store_slower_than_epochs_still_gets_a_whole_state(bucket: Bucket):
     assert kept(bucket) == 2
 
 
-def test_a_writer_that_was_taken_over_mirrors_nothing_more(
+def test_f26_a_writer_that_was_taken_over_mirrors_nothing_more(
     bucket: Bucket, caplog: pytest.LogCaptureFixture
 ):
     before: list[int] = []

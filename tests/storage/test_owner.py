@@ -31,7 +31,7 @@ def abandon(folder: Remote, **other: Any) -> None:
     folder.write(LOCK, json.dumps({**told, **other}).encode())
 
 
-def test_an_owner_that_lives_is_named_to_the_next(bucket: Bucket, tmp_path: Path):
+def test_f26_an_owner_that_lives_is_named_to_the_next(bucket: Bucket, tmp_path: Path):
     first = Owner(Remote(URI), claim(tmp_path, "a"))
     with pytest.raises(RunFolderError, match=f"in use by process {os.getpid()} on "):
         Owner(Remote(URI), claim(tmp_path, "b"))
@@ -41,7 +41,7 @@ def test_an_owner_that_lives_is_named_to_the_next(bucket: Bucket, tmp_path: Path
     assert Remote(URI).list() == {}
 
 
-def test_an_owner_whose_counter_stands_still_is_taken_over(bucket: Bucket, tmp_path: Path):
+def test_f26_an_owner_whose_counter_stands_still_is_taken_over(bucket: Bucket, tmp_path: Path):
     abandon(Remote(URI))
     Owner(Remote(URI), claim(tmp_path, "a")).release()
 
@@ -64,7 +64,9 @@ def test_a_claim_that_is_no_claim_belongs_to_nobody(bucket: Bucket, tmp_path: Pa
         Owner(Remote(URI), claim(tmp_path, "a")).release()
 
 
-def test_an_owner_that_was_taken_over_neither_beats_nor_releases(bucket: Bucket, tmp_path: Path):
+def test_f26_an_owner_that_was_taken_over_neither_beats_nor_releases(
+    bucket: Bucket, tmp_path: Path
+):
     stale = Owner(Remote(URI), claim(tmp_path, "a"))
     abandon(Remote(URI))
     with pytest.raises(RunFolderError, match="taken over by process 7 on far"):

@@ -224,7 +224,7 @@ def test_checkpoints_of_old_rounds_are_deleted_and_only_the_last_is_fetched(buck
     ]
 
 
-def test_a_writer_that_was_taken_over_commits_nothing_more(bucket: Bucket):
+def test_f26_a_writer_that_was_taken_over_commits_nothing_more(bucket: Bucket):
     config = experiment()
     with pytest.raises(RunFolderError, match="taken over by process 7 on far"):
         with staged(URI) as folder:
@@ -242,7 +242,7 @@ def test_a_writer_that_was_taken_over_commits_nothing_more(bucket: Bucket):
     assert json.loads(lock.read_text())["token"] == "t"
 
 
-def test_a_used_folder_and_one_of_something_else_are_refused_and_left_alone(bucket: Bucket):
+def test_f26_a_used_folder_and_one_of_something_else_are_refused_and_left_alone(bucket: Bucket):
     play("glister")
     before = len(bucket.changes)
     for name, how in (("glister", {}), ("adaptive", {"resume": True})):
