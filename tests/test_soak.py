@@ -22,7 +22,17 @@ from jobs.soaks.driver import Place, place_of
 from jobs.soaks.live import Live
 from jobs.soaks.nodes import Actor
 from jobs.soaks.one_run import ENDED, ON, RESUMED, OneRun, Played, Struck
-from jobs.soaks.plans import DRIVER, KINDS, SORTS, Fault, Plan, Sort, plans
+from jobs.soaks.plans import (
+    AT_A_POINT,
+    DRIVER,
+    FROM_OUTSIDE,
+    KINDS,
+    SORTS,
+    Fault,
+    Plan,
+    Sort,
+    plans,
+)
 from jobs.soaks.processes import all_of, belongs, gone_within
 from jobs.soaks.tally import Tally
 
@@ -58,6 +68,9 @@ class Pretended:
     def last_words(self) -> str:
         return "error: pretended"
 
+    def died_at(self) -> str | None:
+        return "here@2" if self.code == -signal.SIGKILL and not self.struck else None
+
     def leftovers(self, *, killed: bool) -> list[str]:
         return [] if killed else list(self.how.get("left", ()))
 
@@ -68,6 +81,9 @@ class Pretended:
         self.clock += seconds
         if self.code is not None or self.stalled > 0:
             self.stalled -= seconds
+            return
+        if self.how.get("dies") and len(self.starts) == 1 and self.done >= 5:
+            self.code = -signal.SIGKILL
             return
         if self.how.get("fails"):
             self.code = 1
@@ -115,7 +131,7 @@ def test_a_seed_gives_the_same_runs_and_faults_and_one_of_them_alone():
 def test_every_kind_of_fault_comes_and_only_where_it_can():
     for seed in range(5):
         some = list(islice(plans(seed), len(SORTS)))
-        assert {fault.kind for plan in some for fault in plan.faults} == {*KINDS}
+        assert {fault.kind for plan in some for fault in plan.faults} == {*FROM_OUTSIDE}
         for plan in some:
             kinds = {fault.kind for fault in plan.faults}
             who = {KINDS[kind].who for kind in kinds}
@@ -177,6 +193,17 @@ def test_a_fault_at_once_falls_while_the_one_before_is_not_overcome():
     assert run.whole and not run.complaints
 
 
+def test_a_fault_of_a_moving_run_waits_for_it_after_every_start():
+    world = Pretended()
+    faults = [
+        Fault(kind=kind, delay_s=0.0, moving=True) for kind in ("driver killed", "rank killed")
+    ]
+    plan = Plan(number=0, sort=SORTS[0], seed=0, faults=faults)
+    run = OneRun(plan, world, lambda *_: None, 1e9).play()
+    assert [struck.place for struck in run.faults] == [Place(epochs=1), Place(epochs=2)]
+    assert run.whole and not any(struck.early for struck in run.faults)
+
+
 def test_an_actor_whose_loss_ends_the_driver_is_gone_on_from():
     run = played(Pretended(deadly=["controller killed"]), "controller killed", "rank killed")
     assert [struck.how for struck in run.faults] == [RESUMED, ON]
@@ -216,6 +243,14 @@ def test_what_is_not_as_it_should_be_is_told(how: dict[str, Any], kind: str, com
     run = played(Pretended(**how), kind)
     assert any(complaint in told for told in run.complaints)
     assert run.whole == ("fails" not in how)
+
+
+def test_a_death_at_a_named_point_is_a_fault_too():
+    run = played(Pretended(dies=True))
+    (struck,) = run.faults
+    assert (struck.kind, struck.whom, struck.how) == (AT_A_POINT, "here@2", RESUMED)
+    assert struck.place == Place(rounds=1, epochs=1)
+    assert run.whole and not run.complaints and run.restarts == 1
 
 
 def test_an_end_that_nobody_asked_for_is_told():

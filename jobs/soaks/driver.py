@@ -13,6 +13,7 @@ from pathlib import Path
 from raysubset.ledger import EXPERIMENT
 
 REPOSITORY = Path(__file__).parents[2]
+NOTHING: Mapping[str, str] = {}
 ANNOUNCED = "run folder: "
 """What a run prints before it owns the signals; an earlier one ends it as it does any program."""
 
@@ -56,7 +57,7 @@ class Driver:
         """
         self.words, self.folder, self.environment = list(words), folder, dict(environment)
         self.log = folder.with_suffix(".log")
-        self.starts = 0
+        self.begin = 0
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -67,28 +68,31 @@ class Driver:
 
     @property
     def temporary(self) -> Path:
-        """Return the present process's folder for temporary files."""
-        return self.folder.with_suffix(f".tmp{self.starts}")
+        """Return the folder for temporary files of all its processes."""
+        return self.folder.with_suffix(".tmp")
 
     @property
     def pid(self) -> int:
         """Return the present process's id; 0 before the first."""
         return self.process.pid if self.process else 0
 
-    def start(self, *, resume: bool) -> None:
+    def start(self, *, resume: bool, more: Mapping[str, str] = NOTHING) -> None:
         """Start the command, in a session of its own: Ctrl-C at a terminal is the soak's.
 
         A run that ended before its folder was begun has nothing to resume, and begins.
+
+        Args:
+            resume: with --resume.
+            more: of this process's environment.
         """
-        self.starts += 1
         begun = (self.folder / EXPERIMENT).is_file()
-        self.temporary.mkdir(parents=True)
+        self.temporary.mkdir(exist_ok=True)
         own = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
         with open(self.log, "ab") as log:
             self.begin = log.tell()
             self.process = subprocess.Popen(
                 [*self.command, *["--resume"] * (resume and begun)],
-                env=own | self.environment | {"TMPDIR": str(self.temporary)},
+                env=own | self.environment | {"TMPDIR": str(self.temporary), **more},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,

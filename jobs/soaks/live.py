@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,9 +14,17 @@ from jobs.soaks.nodes import Actor, Nodes
 from jobs.soaks.plans import DRIVER, KINDS, NODE, Plan
 from jobs.soaks.processes import alive, belongs, gone_within, title
 
+try:
+    from raysubset.faultpoints import POINTS, VARIABLE
+except ModuleNotFoundError:  # named points are to come
+    POINTS, VARIABLE = {}, "RAYSUBSET_FAULT"
+
 LOOK_S = 2.0
 GONE_S = 60.0
 """How long actors may outlive their driver: Ray ends them once it notices."""
+ARMED = 0.4
+"""The share of processes that are started to die at a named point, if they come to it."""
+MOST_TIMES = 4
 
 
 class Live:
@@ -38,11 +47,16 @@ class Live:
         self.driver = Driver(plan.words(), folder, environment)
         self._seen: set[int] = set()
         self._looked_s = 0.0
+        self._point: str | None = None
+        self._excused: set[Path] = set()
 
     def start(self, *, resume: bool) -> None:
-        """Start the run's command."""
+        """Start the run's command, now and then so that it dies at a named point."""
         self._seen.clear()
-        self.driver.start(resume=resume)
+        self._point = None
+        if POINTS and self.rng.random() < ARMED:
+            self._point = f"{self.rng.choice([*POINTS])}@{self.rng.randint(1, MOST_TIMES)}"
+        self.driver.start(resume=resume, more={VARIABLE: self._point} if self._point else {})
 
     def ended(self) -> int | None:
         """Return its exit code; None while it runs."""
@@ -78,6 +92,11 @@ class Live:
         """Return the error that the command ended with."""
         return self.driver.last_words()
 
+    def died_at(self) -> str | None:
+        """Return the point at which the command was made to die, once it has."""
+        by_itself = self.ended() == -signal.SIGKILL and self._point is not None
+        return self._point if by_itself else None
+
     def leftovers(self, *, killed: bool) -> list[str]:
         """Return the actors that outlived a command, and the temporary files it left.
 
@@ -85,9 +104,10 @@ class Live:
         """
         left = gone_within(self._seen, GONE_S)
         told = [f"process {pid} ({title(pid)}) outlived its driver" for pid in left]
-        if not killed:
-            files = sorted(self.driver.temporary.iterdir())
-            told += [f"temporary {path.name} was left" for path in files]
+        files = {path for path in self.driver.temporary.rglob("*") if path.is_file()}
+        if killed:
+            self._excused |= files
+        told += [f"temporary file {path} was left" for path in sorted(files - self._excused)]
         return told
 
     def now(self) -> float:
@@ -105,5 +125,7 @@ class Live:
         """Signal a process that belongs to this soak, and no other."""
         if not (alive(pid) and belongs(pid, self.root)):
             return None
+        if KINDS[kind].signal == signal.SIGKILL and pid == self.driver.pid:
+            self._point = None  # it dies of this
         os.kill(pid, KINDS[kind].signal)
         return f"pid {pid}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from jobs.soaks.driver import Place
-from jobs.soaks.plans import DRIVER, KINDS, Fault, Plan
+from jobs.soaks.plans import AT_A_POINT, DRIVER, KINDS, Fault, Plan
 
 STEP_S = 0.2
 SILENCE_S = 300.0
@@ -44,6 +44,10 @@ class World(Protocol):
 
     def last_words(self) -> str:
         """Return the error that the command ended with."""
+        ...
+
+    def died_at(self) -> str | None:
+        """Return the point at which the command was made to die, once it has."""
         ...
 
     def leftovers(self, *, killed: bool) -> list[str]:
@@ -121,6 +125,7 @@ class OneRun:
         self.played = Played(plan=plan)
         self._pending: list[Struck] = []
         self._last, self._moved_s, self._vain = Place(), world.now(), 0
+        self._still = True  # no further since the command was started
 
     def play(self) -> Played:
         """Start the run, disturb it, and go on with it until it ends or is given up."""
@@ -134,7 +139,9 @@ class OneRun:
         return self.played
 
     def _wait_for(self, fault: Fault) -> None:
-        while self._pending and not fault.at_once and not self._over():
+        while not self._over() and (
+            (self._pending and not fault.at_once) or (self._still and fault.moving)
+        ):
             self._step()
         end = self.world.now() + fault.delay_s
         while self.world.now() < end and not self._over():
@@ -149,14 +156,17 @@ class OneRun:
     def _strike(self, fault: Fault) -> bool:
         if self.world.ended() is not None:
             return False
-        place, early = self.world.place(), not self.world.owns_signals()
+        early = not self.world.owns_signals()
         whom = self.world.strike(fault.kind)
         if whom is None:
             return False
-        now = self.world.now()
-        self._moved_s = now
-        self._pending.append(Struck(kind=fault.kind, whom=whom, place=place, at_s=now, early=early))
+        self._add(fault.kind, whom, early=early)
         return True
+
+    def _add(self, kind: str, whom: str, *, early: bool) -> None:
+        self._moved_s = now = self.world.now()
+        place = self.world.place()
+        self._pending.append(Struck(kind=kind, whom=whom, place=place, at_s=now, early=early))
 
     def _step(self) -> None:
         self.world.wait(STEP_S)
@@ -179,6 +189,7 @@ class OneRun:
         if place <= self._last:
             return
         self._last, self._moved_s, self._vain = place, self.world.now(), 0
+        self._still = False
         for struck in [s for s in self._pending if KINDS[s.kind].who != DRIVER]:
             struck.steps += 1
             if struck.steps >= STEPS_ON:
@@ -187,6 +198,8 @@ class OneRun:
     def _end(self, code: int) -> None:
         """See to the end of the command: was it asked for, is anything left, is it the last?"""
         complaints = self.world.leftovers(killed=code == -signal.SIGKILL)
+        if (point := self.world.died_at()) is not None:
+            self._add(AT_A_POINT, point, early=False)
         complaints += [told for s in self._pending if (told := self._unlike(s, code))]
         if code and not self._pending:
             complaints += self._late(code)
@@ -230,5 +243,6 @@ class OneRun:
 
     def _start(self, *, resume: bool) -> None:
         self.played.restarts += resume
+        self._still = True
         self._moved_s = self.world.now()
         self.world.start(resume=resume)

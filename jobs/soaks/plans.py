@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 DRIVER, NODE = "driver", "node"
+AT_A_POINT = "driver at a point"
+"""It befalls a process that was started to die so; all other kinds come from outside."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,9 @@ KINDS = {
     "driver killed": Kind(who=DRIVER, signal=signal.SIGKILL, codes=(-9,)),
     "driver terminated": Kind(who=DRIVER, signal=signal.SIGTERM, codes=(75,)),
     "driver interrupted": Kind(who=DRIVER, signal=signal.SIGINT, codes=(130,)),
+    AT_A_POINT: Kind(who=DRIVER, signal=signal.SIGKILL, codes=(-9,)),
 }
+FROM_OUTSIDE = {name: kind for name, kind in KINDS.items() if name != AT_A_POINT}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +63,7 @@ class Sort:
         none = () if self.scorers else ("GradientActor",)
         return [
             name
-            for name, kind in KINDS.items()
+            for name, kind in FROM_OUTSIDE.items()
             if kind.who not in none and (kind.who == DRIVER or not self.local)
         ]
 
@@ -95,12 +99,14 @@ class Fault:
 
     Attributes:
         kind: of `KINDS`.
-        delay_s: how long to let the run be, from its start, or from when it went on.
+        delay_s: how long to let the run be, once all is as the others ask.
+        moving: wait until the run comes further; else it may fall into the start of a process.
         at_once: do not wait until the fault before is overcome.
     """
 
     kind: str
     delay_s: float
+    moving: bool = False
     at_once: bool = False
 
 
@@ -155,7 +161,7 @@ def _dealt(rng: random.Random, bag: list[str], possible: list[str], count: int) 
     while len(taken) < count:
         fits = [kind for kind in bag if kind in possible]
         if not fits:
-            more = list(KINDS)
+            more = list(FROM_OUTSIDE)
             rng.shuffle(more)
             bag += more
             continue
@@ -165,13 +171,16 @@ def _dealt(rng: random.Random, bag: list[str], possible: list[str], count: int) 
 
 
 def _faults(rng: random.Random, kinds: list[str], sort: Sort) -> list[Fault]:
-    most_s = 1.5 if sort.local else 5.0
+    most_s = 0.8 if sort.local else 5.0
     faults: list[Fault] = []
     for kind in kinds:
-        # The first falls anywhere from the start of the process on, the crew's start included.
-        longest_s = most_s if faults else 4 * most_s
-        at_once = bool(faults) and rng.random() < 0.2
-        faults.append(Fault(kind=kind, delay_s=rng.uniform(0, longest_s), at_once=at_once))
+        # One in five falls anywhere from the start of a process on, that of the crew included.
+        moving = rng.random() < 0.8
+        at_once = bool(faults) and rng.random() < 0.15
+        delay_s = rng.uniform(0, most_s if moving or at_once else 5 * most_s)
+        faults.append(
+            Fault(kind=kind, delay_s=delay_s, moving=moving and not at_once, at_once=at_once)
+        )
     return faults
 
 
