@@ -81,16 +81,15 @@ class Soak:
             raise ConfigError(f"--minutes {self.given.minutes:g}: must be above 0")
         with ExitStack() as ending:
             ending.callback(self._end_all)
-            own = environment(self.root)
-            os.environ.update(
-                own
-            )  # the nodes take it from here; `jobs.soak` is a process of its own
-            nodes = None
+            own, nodes = environment(self.root), None
             if not self.given.local:
                 _say("starting three nodes ...")
+                os.environ.update(own)  # the nodes have it from here
                 nodes = Nodes(self.root)
                 ending.callback(nodes.stop)
                 own = own | {"RAY_ADDRESS": nodes.address}
+            ending.callback(_hear_no_more)
+            self.tally.until_s = time.monotonic() + 60 * self.given.minutes
             for plan in self._plans():
                 self._play(plan, nodes, own)
 

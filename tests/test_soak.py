@@ -235,7 +235,7 @@ def test_no_fault_comes_after_the_time_and_the_run_is_played_to_its_end():
         ({"code": -15}, "driver terminated", "exit code -15 instead of 75"),
         ({"code": 75}, "driver interrupted", "exit code 75 instead of 130"),
         ({"left": ["process 7 outlived its driver"]}, "driver terminated", "process 7 outlived"),
-        ({"stalls": {"rank stopped": 1e6}}, "rank stopped", "no progress for 300 s"),
+        ({"stalls": {"rank stopped": 1e6}}, "rank stopped", "no progress for 600 s"),
         ({"fails": True}, "rank killed", "started 7 times in vain, the last: error: pretended"),
     ],
 )
@@ -416,4 +416,4 @@ def test_constants_of_a_soak_leave_room_for_the_runs_own_limits():
         words = Plan(number=0, sort=sort, seed=0, faults=()).words()
         limit_s = float(words[words.index("--resources.call_timeout_s") + 1])
         start_s = float(words[words.index("--resources.start_timeout_s") + 1])
-        assert limit_s + start_s < one_run.SILENCE_S
+        assert limit_s + 4 * start_s < one_run.SILENCE_S  # START_PATIENCE of the crew

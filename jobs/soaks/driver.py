@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from raysubset.ledger import EXPERIMENT
-
 REPOSITORY = Path(__file__).parents[2]
 NOTHING: Mapping[str, str] = {}
+BEGUN = "experiment.yaml"
 ANNOUNCED = "run folder: "
 """What a run prints before it owns the signals; an earlier one ends it as it does any program."""
 
@@ -85,7 +84,7 @@ class Driver:
             resume: with --resume.
             more: of this process's environment.
         """
-        begun = (self.folder / EXPERIMENT).is_file()
+        begun = (self.folder / BEGUN).is_file()
         self.temporary.mkdir(exist_ok=True)
         own = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
         with open(self.log, "ab") as log:

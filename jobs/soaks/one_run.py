@@ -11,8 +11,8 @@ from jobs.soaks.driver import Place
 from jobs.soaks.plans import AT_A_POINT, DRIVER, KINDS, Fault, Plan
 
 STEP_S = 0.2
-SILENCE_S = 300.0
-"""A run that has come no further for this long hangs: its own limits are far below."""
+SILENCE_S = 600.0
+"""A run that has come no further for this long hangs: its own limits are below."""
 STARTS_IN_VAIN = 6
 STEPS_ON = 2
 """A run went on by itself after this many epochs and commits: one may have been on its way."""
@@ -75,7 +75,7 @@ class Struck:
         early: whether the command had only just started, and did not own the signals.
         steps: how many times the run was seen to be further since.
         how: it was overcome; "" while it is not.
-        after_s: how long that took.
+        after_s: until the run was further, or its command had ended.
     """
 
     kind: str
@@ -193,10 +193,11 @@ class OneRun:
         for struck in [s for s in self._pending if KINDS[s.kind].who != DRIVER]:
             struck.steps += 1
             if struck.steps >= STEPS_ON:
-                self._overcome(struck, ON)
+                self._overcome(struck, ON, self.world.now())
 
     def _end(self, code: int) -> None:
         """See to the end of the command: was it asked for, is anything left, is it the last?"""
+        ended_s = self.world.now()
         complaints = self.world.leftovers(killed=code == -signal.SIGKILL)
         if (point := self.world.died_at()) is not None:
             self._add(AT_A_POINT, point, early=False)
@@ -205,7 +206,7 @@ class OneRun:
             complaints += self._late(code)
         self.played.complaints += [f"{told} (in {self.world.place()})" for told in complaints]
         for struck in list(self._pending):
-            self._overcome(struck, RESUMED if code else ENDED)
+            self._overcome(struck, RESUMED if code else ENDED, max(struck.at_s, ended_s))
         if not code:
             self.played.whole = True
             return
@@ -235,9 +236,9 @@ class OneRun:
         self.played.faults[-1].how = RESUMED
         return []
 
-    def _overcome(self, struck: Struck, how: str) -> None:
+    def _overcome(self, struck: Struck, how: str, at_s: float) -> None:
         self._pending.remove(struck)
-        struck.how, struck.after_s = how, self.world.now() - struck.at_s
+        struck.how, struck.after_s = how, at_s - struck.at_s
         self.played.faults.append(struck)
         self.tell(struck, self.played)
 

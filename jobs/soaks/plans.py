@@ -86,7 +86,7 @@ SORTS = (
          "--selection.candidates 2 --resources.max_failures 9 --model.name convnet"),
     Sort(name="adaptive", options="--strategy adaptive-random --resources.placement crew",
          scorers=False),
-    Sort(name="one rank", options="--resources.workers 1 --resources.scorers 7 "
+    Sort(name="one rank", options="--resources.workers 1 --resources.scorers 4 "
          "--resources.placement actors --resources.max_failures 0"),
     Sort(name="local smaller", options="--selection.goal smaller --selection.proxy_epochs 4",
          local=True),
