@@ -94,7 +94,10 @@ class Nodes:
                 node=each["Address"]["NodeID"][:6],
             )
             for each in found
-            if each["State"] == "ALIVE" and each["JobID"] in jobs and each["Pid"]
+            if each["State"] == "ALIVE"
+            and each["JobID"] in jobs
+            and each["Pid"]
+            and not each["IsDetached"]  # Ray's own, made by the first job that needs them
         ]
 
     def replace_one(self, rng: random.Random) -> str:
