@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from jobs.soaks.folders import MANIFEST, MAY_DIFFER, REPORTS, differences, masked
+from raysubset.errors import Stopped
 from raysubset.report.pictures import pictures_of
 from raysubset.report.run_report import write_report
-from tests.small_runs import RUNS, Left, play, prepared
+from tests.small_runs import RUNS, Left, Watcher, play, prepared
 
 OVERLAPPED = {**RUNS["glister"], "selection__overlap": True}
 
@@ -33,6 +34,20 @@ def test_f34_two_runs_of_one_seed_leave_the_same_folder_but_for_times(name: str,
     assert sum(name.endswith(MANIFEST) for name in kept) == rounds
     assert {"experiment.yaml", "fingerprint.json", "parts.parquet", "result.json"} <= kept.keys()
     assert sum("/checkpoint/" in name for name in kept) >= 2
+
+
+def test_f34_a_run_that_was_stopped_and_went_on_leaves_the_same_folder(
+    undisturbed: Callable[[str], Left], tmp_path: Path
+):
+    def stop(now: int, name: str) -> None:
+        if name == "training" and watch.names.count("done") == 2:
+            raise Stopped("two rounds are enough")
+
+    watch, ready = Watcher(stop), prepared(**RUNS["glister"])
+    with pytest.raises(Stopped):
+        play(ready, tmp_path / "run", watch=watch)
+    play(ready, tmp_path / "run", resume=True)
+    assert differences(undisturbed("glister").path, tmp_path / "run") == []
 
 
 def test_f34_a_report_says_nothing_that_its_folder_does_not(
