@@ -72,7 +72,7 @@ COMMON = (
     "--data digits --data.limit 600 --model.name mlp --fraction 0.3 --epochs 24 "
     "--selection.select_every 4 --selection.batch_size 8 --training.batch_size 8 "
     "--resources.workers 2 --resources.checkpoint_every_s 0 --resources.keep_checkpoints 99 "
-    "--resources.start_timeout_s 120 --resources.call_timeout_s 45"
+    "--resources.start_timeout_s 120 --resources.call_timeout_s 90"
 )
 """Small, and with all that can be compared: the state of every round, an epoch's on the way."""
 SORTS = (
