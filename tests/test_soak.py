@@ -156,7 +156,8 @@ def test_the_options_of_every_sort_are_options(sort: Sort):
     )
     assert experiment.seed == 5
     assert experiment.resources.checkpoint_every_s == 0
-    assert experiment.resources.keep_checkpoints >= experiment.training.epochs
+    rounds = experiment.training.epochs // experiment.selection.select_every
+    assert experiment.resources.keep_checkpoints > rounds + 1
 
 
 # ---- how a run is followed
@@ -402,13 +403,13 @@ def test_what_is_left_running_is_told_and_ended(
 
 @pytest.mark.slow
 def test_a_soak_of_runs_in_one_process_ends_well_and_leaves_nothing():
-    command = [sys.executable, "-m", "jobs.soak", "--local", "--minutes", "0.2", "--seed", "1"]
+    command = [sys.executable, "-m", "jobs.soak", "--local", "--seed", "3", "--run", "0"]
     ended = subprocess.run(
         command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     told = json.loads(ended.stdout.splitlines()[-1].removeprefix("RESULT "))
-    assert told["differences"] == 0 and told["runs"] >= 1 and told["faults"] >= 1
+    assert told["differences"] == 0 and told["runs"] == 1 and told["faults"] >= 1
 
 
 def test_constants_of_a_soak_leave_room_for_the_runs_own_limits():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -19,16 +20,16 @@ class Tally:
     """What happened so far.
 
     Attributes:
-        until_s: of `time.monotonic()`, when the last fault is due.
         say: prints a line.
+        until_s: of `time.monotonic()`, when the last fault is due.
         faults: that were overcome.
         runs: that ended and were compared.
         restarts: of drivers.
         wrong: (what, how to see it again) for each thing that was not as it should be.
     """
 
-    until_s: float
     say: Say
+    until_s: float = math.inf
     faults: list[Struck] = field(default_factory=list)
     runs: int = 0
     restarts: int = 0
@@ -86,4 +87,5 @@ class Tally:
 
     def _count(self) -> str:
         left_s = max(0.0, self.until_s - time.monotonic())
-        return f"[{len(self.faults)} faults, {self.runs} runs; {left_s / 60:.1f} min left]"
+        left = "" if math.isinf(left_s) else f"; {left_s / 60:.1f} min left"
+        return f"[{len(self.faults)} faults, {self.runs} runs{left}]"
