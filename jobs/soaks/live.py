@@ -13,11 +13,7 @@ from jobs.soaks.driver import Driver, Place, place_of
 from jobs.soaks.nodes import Actor, Nodes
 from jobs.soaks.plans import DRIVER, KINDS, NODE, Plan
 from jobs.soaks.processes import alive, belongs, gone_within, title
-
-try:
-    from raysubset.faultpoints import POINTS, VARIABLE
-except ModuleNotFoundError:  # named points are to come
-    POINTS, VARIABLE = {}, "RAYSUBSET_FAULT"
+from raysubset.faultpoints import POINTS, VARIABLE
 
 LOOK_S = 2.0
 GONE_S = 60.0
@@ -54,7 +50,7 @@ class Live:
         """Start the run's command, now and then so that it dies at a named point."""
         self._seen.clear()
         self._point = None
-        if POINTS and self.rng.random() < ARMED:
+        if self.rng.random() < ARMED:
             self._point = f"{self.rng.choice([*POINTS])}@{self.rng.randint(1, MOST_TIMES)}"
         self.driver.start(resume=resume, more={VARIABLE: self._point} if self._point else {})
 

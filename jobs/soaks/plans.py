@@ -82,15 +82,15 @@ SORTS = (
          scorers=False),
     Sort(name="overlap", options="--resources.scorers 2 --resources.placement actors "
          "--selection.overlap true --selection.glister.picks blocks(6)"),
-    Sort(name="local", options="--selection.glister.picks blocks(6)", local=True),
+    Sort(name="local", options="--epochs 48 --selection.glister.picks blocks(6)", local=True),
     Sort(name="candidates", options="--resources.scorers 3 --resources.placement actors "
          "--selection.candidates 2 --resources.max_failures 9 --model.name convnet"),
     Sort(name="adaptive", options="--strategy adaptive-random --resources.placement crew",
          scorers=False),
     Sort(name="one rank", options="--resources.workers 1 --resources.scorers 4 "
          "--resources.placement actors --resources.max_failures 0"),
-    Sort(name="local smaller", options="--selection.goal smaller --selection.proxy_epochs 4",
-         local=True),
+    Sort(name="local smaller", options="--epochs 48 --selection.goal smaller "
+         "--selection.proxy_epochs 4", local=True),
 )  # fmt: skip
 
 
