@@ -284,7 +284,8 @@ def _round(
     epochs = [
         {
             "epoch": trace.epoch,
-            "loss": float(trace.loss_K.mean()),
+            # Sorted: a sum depends on its order, and a trace's rows come as they were trained on.
+            "loss": float(np.sort(trace.loss_K).mean()),
             "accuracy": float(trace.correct_K.mean()),
             "lr": trace.lr,
             "visits": phase.visits_before + (index + 1) * phase.budget,

@@ -129,7 +129,14 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
 
 def history_lines(number: int, metrics: Mapping[str, Any], epochs: list[dict[str, Any]]) -> str:
-    """Return a round's lines of history.jsonl: one per epoch, then the round's own."""
-    lines = [{"kind": "epoch", "round": number, **record} for record in epochs]
-    lines.append({"kind": "round", "round": number, **metrics})
-    return "".join(json.dumps(finite(line)) + "\n" for line in lines)
+    """Return a round's lines of history.jsonl: one per epoch, then the round's own.
+
+    Names are sorted: a resumed run writes them anew from metrics.json, which has no other order.
+    """
+    lines = [_line("epoch", number, record) for record in epochs]
+    return "".join([*lines, _line("round", number, metrics)])
+
+
+def _line(kind: str, number: int, told: Mapping[str, Any]) -> str:
+    first = json.dumps({"kind": kind, "round": number})
+    return first[:-1] + ", " + json.dumps(finite(dict(told)), sort_keys=True)[1:] + "\n"

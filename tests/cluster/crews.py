@@ -9,7 +9,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-import pytest
 import ray
 
 from raysubset.cluster.blocks import Blocks
@@ -88,10 +87,8 @@ def assert_same_learning(mine: Left, twin: Left) -> None:
     assert mine.result == twin.result
     assert len(mine.history) == len(twin.history)
     for line, other in zip(mine.history, twin.history, strict=True):
-        # An epoch's loss is a float32 mean over rows, which one process takes in another order.
-        assert line.get("loss", 0) == pytest.approx(other.get("loss", 0), rel=1e-6)
         # Ray's lines say more: ranges that were lost; and memory is each process's own.
-        told = {k: repr(v) for k, v in other.items() if k not in ("peak_bytes", "loss")}
+        told = {k: repr(v) for k, v in other.items() if k != "peak_bytes"}
         assert {k: repr(line.get(k)) for k in told} == told
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import ray
 
+from jobs.soaks.folders import differences
 from raysubset.errors import Stopped
 from tests.cluster.crews import assert_same_learning, hands_of, play_on, ready
 from tests.small_runs import Left, Watcher, play
@@ -27,12 +28,13 @@ def test_another_number_of_ranks_is_another_run(twins: dict[int, Left]):
 
 
 @pytest.mark.parametrize("scorers", [1, 2, 3, 0], ids=["1", "2", "3", "crew"])
-def test_two_ranks_give_the_twins_bits_with_any_scorers(
+def test_f34_two_ranks_give_the_twins_bits_with_any_scorers(
     crew_of_two: Any, three_scorers: Any, twins: dict[int, Left], tmp_path: Path, scorers: int
 ):
     hands = hands_of(crew_of_two, three_scorers, scorers)
     outcome, left = play_on(hands, ready(2), tmp_path)
     assert_same_learning(left, twins[2])
+    assert differences(left.path, twins[2].path, across=True) == []
     assert outcome.test_accuracy == twins[2].result["test_accuracy"]
     wholly = [line for line in left.history if line["kind"] == "round"]
     retries = [line["scoring_retries"] for line in wholly if line["examples_scored"] and scorers]
@@ -81,13 +83,16 @@ def test_a_run_begun_on_one_side_goes_on_on_the_other(
     assert_same_learning(go_on(resume=True), twins[2])
 
 
-def test_runs_leave_no_references_to_objects(crew_of_two: Any, three_scorers: Any, tmp_path: Path):
+def test_f34_runs_on_ray_leave_one_folder_but_for_times_and_no_references_to_objects(
+    crew_of_two: Any, three_scorers: Any, tmp_path: Path
+):
     hands = hands_of(crew_of_two, three_scorers, 2)
     counts: list[int] = []
     for n in range(3):
         play_on(hands, ready(2), tmp_path / str(n))
         counts.append(_references())
     assert counts[2] <= counts[0]
+    assert differences(tmp_path / "0", tmp_path / "1") == []
 
 
 def _references() -> int:
