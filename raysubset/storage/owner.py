@@ -83,6 +83,8 @@ class Owner:
         """
         self.remote, self.claim = remote, Claim.mine(local_lock)
         self._beat, self._ended = 0, threading.Event()
+        # A file:// store shows half a beat: none is looked at while it is written.
+        self._beating = threading.Lock()
         before = read_claim(remote)
         if before is not None and before.lock != self.claim.lock:
             _refuse_living(remote, before)
@@ -94,7 +96,8 @@ class Owner:
 
     def check(self, within_s: float | None = None) -> None:
         """Refuse to go on where another process took the folder over."""
-        there = read_claim(self.remote, within_s)
+        with self._beating:
+            there = read_claim(self.remote, within_s)
         if there is None or there.token != self.claim.token:
             self._ended.set()
             who = "nobody's any more" if there is None else f"taken over by {there}"
@@ -123,7 +126,8 @@ class Owner:
 
     def _write(self, within_s: float | None = None) -> None:
         told = {**vars(self.claim), "beat": self._beat}
-        self.remote.write(LOCK, (json.dumps(told, sort_keys=True) + "\n").encode(), within_s)
+        with self._beating:
+            self.remote.write(LOCK, (json.dumps(told, sort_keys=True) + "\n").encode(), within_s)
 
 
 def read_claim(remote: Remote, within_s: float | None = None) -> Claim | None:
