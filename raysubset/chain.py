@@ -80,6 +80,21 @@ def read_object(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+def read_metrics(round_: Path) -> dict[str, Any]:
+    """Return the figures of a committed round.
+
+    Raises:
+        RunFolderError: they are no figures, whatever its manifest says.
+    """
+    metrics = read_object(round_ / "metrics.json")
+    if metrics is None or not isinstance(metrics.get("epochs", 0), int):
+        raise RunFolderError(
+            f"{shown(round_ / 'metrics.json')} holds no figures of a round, though its manifest "
+            "names it: both were replaced. Start a new run with another --run-dir."
+        )
+    return metrics
+
+
 def _manifest(content: bytes) -> dict[str, Any] | None:
     """Return a manifest that names files and their hashes; None for anything else."""
     try:

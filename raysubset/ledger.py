@@ -12,7 +12,6 @@ is uploaded too, the manifest last; of the round in progress, `storage.mirror` u
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -32,6 +31,7 @@ from raysubset.chain import (
     damaged_file,
     named_first,
     named_last,
+    read_metrics,
     read_result,
     refuse_damaged,
 )
@@ -391,7 +391,7 @@ class Ledger:
         reach("recovery.dropped")
         lines: list[str] = []
         for number in range(done):
-            metrics = json.loads((self._folder(number) / "metrics.json").read_text())
+            metrics = read_metrics(self._folder(number))
             lines.append(history_lines(number, metrics, metrics.pop("trace", [])))
         write_text(self.path / "history.jsonl", "".join(lines))
         staging.keep(self.path / "history.jsonl")

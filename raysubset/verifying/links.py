@@ -91,10 +91,11 @@ def read_manifest(path: Path) -> tuple[dict[str, Any] | None, bytes, str]:
     """Return (manifest, its bytes, what is wrong with it); None for what is no manifest."""
     try:
         content = path.read_bytes()
-        value: Any = json.loads(content)
-        same = json_bytes(value) == content
     except OSError as error:
         return None, b"", f"cannot be read ({error.strerror})"
+    try:
+        value: Any = json.loads(content)
+        same = json_bytes(value) == content
     except (ValueError, RecursionError):
         return None, content, "is no JSON: it was cut or damaged"
     if not isinstance(value, dict) or not _is_list_of_files(value.get("files")):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from raysubset.chain import MANIFEST, RESULT
+from raysubset.chain import MANIFEST, RESULT, read_object
+from raysubset.files import json_bytes
 from raysubset.learn.partial import BEGUN
 from raysubset.unfinished import PARTIAL, read_begun
 from raysubset.verifying.contents import compare
@@ -40,12 +41,14 @@ def _open_round(run: Run, chain: Chain, check: Check) -> str:
     """Look at the round that is not committed; return what is to be said of it."""
     number = len(chain.links)
     partial = run.folder / "rounds" / f"{number:04d}" / PARTIAL
-    if not (partial / BEGUN[0]).is_file():
+    path = partial / BEGUN[0]
+    if not path.is_file():
         return "not finished; nothing vouches for a round before its manifest is there"
     data = chain.links[0].manifest.get("data") if chain.links else None
     link = {"round": number, "parent": chain.parent} | ({"data": data} if data else {})
-    if read_begun(partial, link) is None:
-        check.differs(run.name(partial / BEGUN[0]), "is not what this round was begun with")
+    as_written = json_bytes(read_object(path)) == path.read_bytes()
+    if not as_written or read_begun(partial, link) is None:
+        check.differs(run.name(path), "is not what this round was begun with")
     kept = _kept_epochs(run, partial, check)
     return f"not finished: round {number} is in progress or was cut short, {kept} epochs kept"
 
