@@ -46,8 +46,11 @@ def _open_round(run: Run, chain: Chain, check: Check) -> str:
         return "not finished; nothing vouches for a round before its manifest is there"
     data = chain.links[0].manifest.get("data") if chain.links else None
     link = {"round": number, "parent": chain.parent} | ({"data": data} if data else {})
-    as_written = json_bytes(read_object(path)) == path.read_bytes()
-    if not as_written or read_begun(partial, link) is None:
+    told = read_object(path)
+    if told is not None and isinstance(told.get("selection"), str):
+        compare(run, partial / BEGUN[1], told["selection"], run.name(path), check)
+    known = bool(check.differences) or read_begun(partial, link) is not None
+    if not known or json_bytes(told) != path.read_bytes():
         check.differs(run.name(path), "is not what this round was begun with")
     kept = _kept_epochs(run, partial, check)
     return f"not finished: round {number} is in progress or was cut short, {kept} epochs kept"
