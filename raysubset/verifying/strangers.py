@@ -9,6 +9,7 @@ from pathlib import Path
 from raysubset.answers import Format, export
 from raysubset.chain import BEGUN_WITH, MANIFEST, RESULT
 from raysubset.errors import RaySubsetError
+from raysubset.files import TEMPORARY
 from raysubset.report.pages import SUMS
 from raysubset.tracking.event_files import FOLDER as EVENTS
 from raysubset.tracking.memory import TRACKING
@@ -20,7 +21,7 @@ from raysubset.verifying.links import Chain
 _OWN = {*BEGUN_WITH, *REPORT, SUMS, MANIFEST, RESULT, "history.jsonl"}
 _OF_TRIALS = {"trial.json", "failed.json", "stopped.json"}
 _EXPORT = re.compile(r"ids-round-(\d+)\.(txt|csv|json|parquet)")
-_TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}")
+
 REMEDY = "move it out of the run folder: nothing here wrote it, or a round that is gone did"
 
 
@@ -31,7 +32,7 @@ def check_strangers(run: Run, chain: Chain) -> Check:
     for path in files:
         name = path.relative_to(run.folder).as_posix()
         if any(part.startswith(".") for part in Path(name).parts):
-            temporary += bool(_TEMPORARY.fullmatch(path.name))
+            temporary += path.name.endswith(TEMPORARY)
         elif name in known or _is_derived(name) or _is_open(name, len(chain.links)):
             continue
         elif match := _EXPORT.fullmatch(name):
