@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -23,6 +24,9 @@ KINDS = {
 
 LOCK, TEMPORARY = ".lock", ".tmp"
 """What a lock is called, and how a file ends that is being written."""
+
+SEAL = "sha256"
+"""The key of a JSON file under which its own hash stands; see `sealed`."""
 
 TRACES = "traces-"
 """How files begin that hold what kept epochs saw; named here for who must not import torch."""
@@ -68,6 +72,26 @@ def json_bytes(value: Any) -> bytes:
     """Return a value as the bytes of a JSON file; NaN becomes null, because JSON has none."""
     text = json.dumps(finite(value), indent=1, sort_keys=True, allow_nan=False)
     return (text + "\n").encode()
+
+
+def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a value with the SHA-256 of its own JSON, by which it is known to be whole."""
+    digest = hashlib.sha256(json_bytes(dict(value))).hexdigest()
+    return {**value, SEAL: digest}
+
+
+def unsealed(value: Any) -> dict[str, Any]:
+    """Return a sealed value without its seal; an older version's, which has none, as it is.
+
+    Raises:
+        ValueError: no JSON object, or not what its seal says.
+    """
+    if not isinstance(value, dict):
+        raise ValueError("it is no JSON object")
+    rest = {name: each for name, each in value.items() if name != SEAL}
+    if SEAL in value and sealed(rest) != value:
+        raise ValueError("it is not what its own SHA-256 says")
+    return rest
 
 
 def finite(value: Any) -> Any:

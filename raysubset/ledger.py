@@ -1,18 +1,17 @@
 """The ledger: what a run leaves behind, and the only place that decides what is done.
 
     RUN/experiment.yaml  environment.json  fingerprint.json  parts.parquet
-    RUN/history.jsonl  result.json  report.html  report.md  plots/
+    RUN/history.jsonl  result.json  MANIFEST.json  report.html  report.md  plots/
     RUN/rounds/0007/selection.parquet  metrics.json  checkpoint/  MANIFEST.json (written last)
     RUN/rounds/0007/partial/  while the round is trained: see `unfinished` and `learn.partial`
 
 A round is done when its manifest is there. A manifest holds the SHA-256 of every file of its
-round and of the manifest before it: a chain. Where the folder stands in for a URI, each file is
-uploaded too, the manifest last; of the round in progress, `storage.mirror` uploads what is kept.
+round and of the manifest before it (see `chain`). Where the folder stands in for a URI, each file
+is uploaded too, the manifest last; of the round in progress, `storage.mirror` uploads what is kept.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -27,8 +26,13 @@ import pyarrow as pa
 from raysubset.chain import (
     MANIFEST,
     OBSERVATIONS,
+    RESULT,
     committed_chain,
     damaged_file,
+    named_first,
+    named_last,
+    read_metrics,
+    read_result,
     refuse_damaged,
 )
 from raysubset.core.observations import Observations
@@ -85,14 +89,12 @@ class Ledger:
         """Use `Ledger.open`."""
         self.path, self.experiment, self.identity = path, experiment, dict(identity)
         self.name, self.rounds = staging.shown(path), path / "rounds"
-        self.done = 0
-        self.clock = Clock.start()
+        self.done, self.clock = 0, Clock.start()
         self.committed: Callable[[], object] = lambda: None  # called after each committed round
         self._parent = ""
         self._checkpoint: CheckpointRef | None = None
-        self._pending = Pending()
+        self._pending, self._mirror = Pending(), Mirror()
         self._lock: Any = None
-        self._mirror = Mirror()
 
     @classmethod
     def open(
@@ -197,12 +199,8 @@ class Ledger:
 
     @property
     def result(self) -> dict[str, Any] | None:
-        """What the finished run gave; None while it is not finished."""
-        path = self.path / "result.json"
-        try:
-            return json.loads(path.read_text()) if path.is_file() else None
-        except ValueError:
-            return None  # damaged: it is made again from the rounds
+        """What the finished run gave; None while it is not finished, or where it is damaged."""
+        return read_result(self.path)
 
     def begun(self, phase: Phase) -> Selection | None:
         """Return the choice with which a phase was begun, or made ahead; None without one."""
@@ -265,8 +263,9 @@ class Ledger:
         """Record what the run gave."""
         with self._disk_errors():
             self._refuse_lost()
-            write_json(self.path / "result.json", dict(result))
-            staging.keep(self.path / "result.json")
+            for name, value in named_last(result, self._link(self.done)).items():
+                write_json(self.path / name, value)
+                staging.keep(self.path / name)
             reach("result.written")
 
     def close(self) -> None:
@@ -304,6 +303,7 @@ class Ledger:
             **self._link(number),
             "files": named,
             "experiment": self.experiment.digest,
+            **named_first(self.path, number),
         }
         with open(self.path / "history.jsonl", "a", encoding="utf-8") as file:
             file.write(history_lines(number, metrics, round_.epochs))
@@ -371,7 +371,7 @@ class Ledger:
                 break
             logger.warning("round %d is damaged (%s); going back one round", number, damaged)
             chain.pop()
-        refuse_damaged(self.rounds, (manifest for _, manifest in chain[:-1]))
+        refuse_damaged(self.rounds, (manifest for _, manifest in chain))
         reach("recovery.begun")
         self._forget_after(self.done)
         self._prune(self.done)  # a crash came in the middle of it
@@ -381,8 +381,9 @@ class Ledger:
         """Drop what was not committed, and write the history of what was."""
         late = [p for p in self.rounds.iterdir() if p.name.isdigit() and int(p.name) >= done]
         if late or any(line["round"] >= done for line in self.history()):
-            (self.path / "result.json").unlink(missing_ok=True)
-            staging.drop(self.path / "result.json")
+            for path in (self.path / RESULT, self.path / MANIFEST):
+                path.unlink(missing_ok=True)
+                staging.drop(path)
         for folder in late:
             forget_round(folder, but_partial=int(folder.name) == done)
         for number in range(done):  # a crash came between a commit and this
@@ -390,7 +391,7 @@ class Ledger:
         reach("recovery.dropped")
         lines: list[str] = []
         for number in range(done):
-            metrics = json.loads((self._folder(number) / "metrics.json").read_text())
+            metrics = read_metrics(self._folder(number))
             lines.append(history_lines(number, metrics, metrics.pop("trace", [])))
         write_text(self.path / "history.jsonl", "".join(lines))
         staging.keep(self.path / "history.jsonl")

@@ -17,6 +17,11 @@ from raysubset.files import finite, write_atomically
 from raysubset.schedule import PROXY, Phase
 from raysubset.strategies.selection import Selection
 
+CHOICE = {
+    **{"round": "int32", "epoch": "int32", "rank": "int64", "id": "int64", "label": "int64"},
+    **{"gain": "float", "weight": "float"},
+}
+"""The columns of a selection.parquet of a round, with their types; none holds a null."""
 _NOTHING_DONE = ("seconds_scoring", "seconds_greedy", "seconds_handover", "examples_scored")
 
 
@@ -46,9 +51,18 @@ def read_selection(path: Path, *, num_pool: int, num_classes: int, round_: int) 
         num_pool: N, of what was chosen.
         num_classes: C.
         round_: the round that goes on with it.
+
+    Raises:
+        RunFolderError: it cannot be read, or is no table of a choice.
     """
     table = read_table(path)
-    ids, slices = table["id"].to_numpy(), len(np.unique(table["epoch"].to_numpy()))
+    slices = len(np.unique(table["epoch"].to_numpy())) if is_choice(table) else 0
+    if not slices or table.num_rows % slices:
+        raise RunFolderError(
+            f"{path} is no choice of a round (columns {', '.join(table.column_names)}; "
+            f"{table.num_rows:,} rows); run again in another --run-dir."
+        )
+    ids = table["id"].to_numpy()
     weights = table["weight"].to_numpy()
     return Selection(
         ids=ids.astype(np.int64),
@@ -62,6 +76,12 @@ def read_selection(path: Path, *, num_pool: int, num_classes: int, round_: int) 
         epochs=slices,
         facts={name: 0.0 for name in _NOTHING_DONE},
     )
+
+
+def is_choice(table: pa.Table) -> bool:
+    """Return whether a table has the columns of a choice, in their order, and no null."""
+    types = {field.name: str(field.type) for field in table.schema}
+    return types == CHOICE and not any(column.null_count for column in table.columns)
 
 
 def chosen_paths(run: Path) -> list[Path]:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from raysubset.chain import read_object
 from raysubset.errors import RunFolderError
 from raysubset.experiment import Experiment, read_yaml
 from raysubset.records import read_table
@@ -113,13 +114,12 @@ def data_differences(stored: Path, identity: Mapping[str, Any]) -> list[str]:
     Raises:
         RunFolderError: the file is damaged.
     """
-    try:
-        before = json.loads(stored.read_text()) if stored.is_file() else {}
-    except ValueError:
+    before = read_object(stored) if stored.is_file() else {}
+    if before is None:
         raise RunFolderError(
-            f"{shown(stored)} is damaged (not JSON), so this run cannot be resumed; choose "
+            f"{shown(stored)} is damaged (no JSON object), so this run cannot be resumed; choose "
             "another --run-dir."
-        ) from None
+        )
     mine = json.loads(json.dumps(identity))
     keys = [k for k in {**before, **mine} if before.get(k) != mine.get(k)]
     return [f"data {key}: {before.get(key)} -> {mine.get(key)}" for key in sorted(keys)]

@@ -18,7 +18,7 @@ from typing import Any
 
 from raysubset.errors import RunFolderError
 from raysubset.faultpoints import reach
-from raysubset.files import write_json
+from raysubset.files import sealed, unsealed, write_json
 from raysubset.learn.checkpoint import file_hash
 from raysubset.learn.partial import BEGUN, Open
 from raysubset.records import read_selection, write_selection
@@ -65,7 +65,7 @@ def write_choice(folder: Path, selection: Selection, phase: Phase, link: Mapping
         # Pairs, because the order of names is part of what the history shows.
         "facts": [[name, value] for name, value in selection.facts.items()],
     }
-    write_json(folder / ROUND, told)
+    write_json(folder / ROUND, sealed(told))
 
 
 def read_begun(folder: Path, link: Mapping[str, Any]) -> Selection | None:
@@ -73,7 +73,7 @@ def read_begun(folder: Path, link: Mapping[str, Any]) -> Selection | None:
     if not (folder / ROUND).is_file():
         return None
     try:
-        told = json.loads((folder / ROUND).read_bytes())
+        told = unsealed(json.loads((folder / ROUND).read_bytes()))
         if any(told[key] != link[key] for key in link):
             logger.warning("%s was begun after another round; it is chosen for again", folder)
             return None

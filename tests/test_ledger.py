@@ -130,7 +130,7 @@ def test_a_selection_without_weights_weighs_one(tmp_path: Path):
     assert read_table(tmp_path / "selection.parquet")["weight"].to_pylist() == [1.0] * 5
 
 
-def test_a_flipped_bit_in_the_ids_is_found_by_the_page_checksum(tmp_path: Path):
+def test_f17_a_flipped_bit_in_the_ids_is_found_by_the_page_checksum(tmp_path: Path):
     path = tmp_path / "selection.parquet"
     write_selection(path, a_round(0).selection, a_round(0).phase)
     meta = pq.read_metadata(path).row_group(0).column(3)

@@ -70,7 +70,7 @@ FILES = (
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("damage", ["flipped", "cut", "missing"])
-def test_a_damaged_last_round_is_redone_with_a_warning(
+def test_f23_a_damaged_last_round_is_redone_with_a_warning(
     folder: Folder, caplog: pytest.LogCaptureFixture, name: str, damage: str
 ):
     path = folder.with_rounds(3, finished=True).round(2) / name
@@ -106,7 +106,7 @@ def test_a_broken_chain_is_trusted_up_to_the_break(
     assert "0002/MANIFEST.json does not continue the chain" in caplog.text
 
 
-def test_a_round_of_another_run_is_not_taken_in(tmp_path: Path):
+def test_f23_a_round_of_another_run_is_not_taken_in(tmp_path: Path):
     """Same config, other data: neither its first round nor a later one continues this chain."""
     for stolen, left in ((0, 0), (1, 1)):
         mine = Folder(tmp_path / f"mine{stolen}", keep=9).with_rounds(2)
@@ -135,7 +135,7 @@ def test_a_manifest_that_is_none_is_a_round_that_never_was(
 
 @settings(max_examples=25)
 @given(st.integers(0, 10**6), st.integers(0, 7))
-def test_a_flipped_bit_in_the_last_manifest_costs_one_round_at_most(
+def test_f17_a_flipped_bit_in_the_last_manifest_costs_one_round_at_most(
     tmp_path_factory: pytest.TempPathFactory, place: int, bit: int
 ):
     folder = Folder(tmp_path_factory.mktemp("m") / "run").with_rounds(2)

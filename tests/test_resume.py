@@ -111,7 +111,7 @@ def test_a_finished_run_is_not_run_again(
 
 
 @pytest.mark.parametrize("damage", ["checkpoint/weights.safetensors", "MANIFEST.json", ""])
-def test_a_damaged_last_round_is_redone_to_the_same_end(
+def test_f23_a_damaged_last_round_is_redone_to_the_same_end(
     damage: str, undisturbed: Callable[[str], Left], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     ready, folder = prepared(**BLOCKS), tmp_path / "run"

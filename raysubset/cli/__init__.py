@@ -1,6 +1,6 @@
 """The command line. Names become values here; heavy imports wait until a command needs them."""
 
-from raysubset.cli import asking, doctor, frontier, reporting, runs, selecting
+from raysubset.cli import asking, doctor, frontier, reporting, runs, selecting, verifying
 from raysubset.cli.app import app, call, main
 from raysubset.cli.options import long_forms, resolve
 
@@ -16,4 +16,5 @@ __all__ = [
     "resolve",
     "runs",
     "selecting",
+    "verifying",
 ]

@@ -30,6 +30,7 @@ OF_SELECT = (
     *("head", "format"),
 )
 OF_DOCTOR = ("address", "patience", "strict", "json")
+OF_VERIFY = ("gains",)
 
 app = App(
     name="raysubset",
@@ -94,7 +95,7 @@ def _told(error: cyclopts.CycloptsError) -> str:
         return sentences(error.__cause__)
     if isinstance(error, cyclopts.UnknownOptionError):
         word = str(error.token.keyword or error.token.value).removeprefix("--")
-        known = [*options(), *OWN, *OF_FRONTIER, *OF_SELECT, *OF_DOCTOR]
+        known = [*options(), *OWN, *OF_FRONTIER, *OF_SELECT, *OF_DOCTOR, *OF_VERIFY]
         if word in known:
             return f"--{word} is an option of another command; see --help of this one"
         return f"unknown option --{word}{did_you_mean(word, known).replace('mean ', 'mean --')}"

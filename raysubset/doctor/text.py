@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from rich.text import Text
 
@@ -25,17 +25,21 @@ def lines_of(diagnosis: Diagnosis, width: int) -> Iterator[Text]:
     yield Text(f"raysubset doctor: {printable(diagnosis.where)}")
     yield Text()
     for finding in diagnosis.findings:
-        yield from _lines(finding, max(60, width))
+        yield from lines_of_finding(finding, width)
     yield Text()
     style = "bold red" if diagnosis.exit_code else "bold"
     yield Text(diagnosis.verdict, style=style)
 
 
-def _lines(finding: Finding, width: int) -> Iterator[Text]:
-    mark, style = MARKS[finding.status]
-    indent = " " * (_MARK + _NAME)
+def lines_of_finding(
+    finding: Finding, width: int, marks: Mapping[Status, tuple[str, str]] = MARKS
+) -> Iterator[Text]:
+    """Yield the lines of one finding: its mark, name and sentence, and the remedy below."""
+    (mark, style), width = marks[finding.status], max(60, width)
+    room = max(_MARK, *(len(word) + 2 for word, _ in marks.values()))
+    indent = " " * (room + _NAME)
     found = _wrapped(finding.found, width - len(indent))
-    yield Text.assemble((f"{mark:<{_MARK}}", style), f"{finding.name:<{_NAME}}{found[0]}")
+    yield Text.assemble((f"{mark:<{room}}", style), f"{finding.name:<{_NAME}}{found[0]}")
     for line in found[1:]:
         yield Text(indent + line)
     if finding.remedy and finding.status != "ok":

@@ -128,10 +128,19 @@ class Sent:
 
 
 def read_weights(ref: CheckpointRef) -> dict[str, Tensor]:
-    """Return the weights of a checkpoint whose hash is right."""
+    """Return the weights of a checkpoint whose hash is right.
+
+    Raises:
+        RunFolderError: it is not what was recorded, or no safetensors though it is.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import load
 
-    return load(_checked(ref, WEIGHTS))
+    content = _checked(ref, WEIGHTS)
+    try:
+        return load(content)
+    except (SafetensorError, ValueError, TypeError, KeyError) as error:
+        raise _forged(ref, WEIGHTS, error) from None
 
 
 def read_trainer(ref: CheckpointRef) -> dict[str, Any]:
@@ -144,6 +153,17 @@ def read_trainer(ref: CheckpointRef) -> dict[str, Any]:
             f"checkpoint {Path(ref.path) / TRAINER} holds more than tensors and numbers, so it is "
             "not loaded: it could run code. Remove its round folder and resume."
         ) from None
+    except Exception as error:  # torch's reader ends in whatever way it happens to
+        raise _forged(ref, TRAINER, error) from None
+
+
+def _forged(ref: CheckpointRef, name: str, error: Exception) -> RunFolderError:
+    """Return the error of a file that no writer of ours made, though a manifest names its hash."""
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return RunFolderError(
+        f"checkpoint {Path(ref.path) / name} has the hash of its manifest and cannot be read "
+        f"({reason}): both were replaced. Remove its round folder and resume."
+    )
 
 
 def file_hash(path: str | Path) -> str:

@@ -141,18 +141,12 @@ class Chooser:
         moving weights, factors and ids.
         """
         start = perf_counter()
-        strategy = self.strategies[phase.strategy]
-        choice = Choice(
-            strategy=strategy,
-            budget=phase.budget,
-            key=derive_key(self.seed, "select"),
-            epochs=phase.epochs,
-        )
+        choice = self._choice(phase)
         busy_s, ranges = 0.0, list[RowRange]()
         if not self.scores(phase):
             chosen = _timed(choice, self._pool(), self._validation())
         else:
-            ranges, choice = self._work(phase, choice)
+            ranges, choice = self.work(phase)
             chosen, busy_s = score_and_choose(ranges, choice)
         wall = perf_counter() - start
         seconds = {
@@ -168,13 +162,22 @@ class Chooser:
             facts={**chosen.facts, **seconds},
         )
 
-    def _work(self, phase: PhaseLike, choice: Choice) -> tuple[list[RowRange], Choice]:
+    def work(self, phase: PhaseLike) -> tuple[list[RowRange], Choice]:
         """Return the ranges of validation and pool; scorers go from one to the other at once."""
+        choice = self._choice(phase)
         validation = ranges_of("validation", self.parts.validation.id_N, self.batch_size)
         pool = ranges_of("pool", self._candidate_ids(phase), self.batch_size)
         embeddings = getattr(choice.strategy, "gradient", "last_layer") != "bias"
         choice = replace(choice, num_validation=len(validation), embeddings=embeddings)
         return [*validation, *pool], choice
+
+    def _choice(self, phase: PhaseLike) -> Choice:
+        return Choice(
+            strategy=self.strategies[phase.strategy],
+            budget=phase.budget,
+            key=derive_key(self.seed, "select"),
+            epochs=phase.epochs,
+        )
 
     def _pool(self) -> LocalGroundSet:
         """Return the pool without gradients."""

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from raysubset.faultpoints import reach
-from raysubset.files import TRACES, write_atomically, write_json
+from raysubset.files import TRACES, sealed, unsealed, write_atomically, write_json
 from raysubset.learn.checkpoint import CheckpointRef, Snapshot, file_hash, write_checkpoint
 from raysubset.learn.learner import EpochTrace
 
@@ -109,7 +109,7 @@ def partial_of(open_: Open | None) -> Partial | None:
     if open_ is None or path is None or not path.is_file():
         return None
     try:
-        told = json.loads(path.read_bytes())
+        told = unsealed(json.loads(path.read_bytes()))
         partial = Partial(folder=open_.folder, **told)
         if partial.key != open_.key:
             logger.warning("%s belongs to another round; its epochs are trained again", path)
@@ -236,7 +236,7 @@ def write_partial(open_: Open, before: Partial | None, finished: Finished) -> Pa
         "seconds": finished.seconds,
     }
     reach("epoch.traces")
-    write_json(folder / MANIFEST, told)
+    write_json(folder / MANIFEST, sealed(told))
     reach("epoch.kept")
     forget_others(folder, named)
     reach("epoch.cleared")

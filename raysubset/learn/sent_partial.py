@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from raysubset.files import write_atomically, write_json
+from raysubset.files import sealed, unsealed, write_atomically, write_json
 from raysubset.learn.checkpoint import file_hash
 from raysubset.learn.partial import (
     MANIFEST,
@@ -47,7 +47,7 @@ class SentPartial:
         with scratch_folder() as folder:
             here = replace(open_, folder=str(folder))
             write_partial(here, before, finished)
-            told = json.loads((folder / MANIFEST).read_bytes())
+            told = unsealed(json.loads((folder / MANIFEST).read_bytes()))
             new = [name for name in told["files"] if (folder / name).is_file()]
             content = {name: np.fromfile(folder / name, np.uint8) for name in new}
         return cls(told=told, content=content)
@@ -76,7 +76,7 @@ class SentPartial:
         for name, digest in self.told["files"].items():
             if file_hash(folder / name) != digest:
                 raise OSError(errno.EIO, f"{name} does not read as it was sent")
-        write_json(folder / MANIFEST, self.told)
+        write_json(folder / MANIFEST, sealed(self.told))
         forget_others(folder, self.told["files"])
 
 
@@ -97,6 +97,6 @@ class Given:
 
 def _manifest(folder: Path) -> Any:
     try:
-        return json.loads((folder / MANIFEST).read_bytes())
+        return unsealed(json.loads((folder / MANIFEST).read_bytes()))
     except (OSError, ValueError):
         return None

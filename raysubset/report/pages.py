@@ -1,7 +1,11 @@
-"""Pages: views filled into the templates, and charts beside them, all written whole."""
+"""Pages: views filled into the templates, and charts beside them, all written whole.
+
+report.sha256 names every file of a report by its hash, as `sha256sum --check` reads it.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -18,6 +22,7 @@ from raysubset.report.wording import markdown
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+SUMS = "report.sha256"
 _TICKS = re.compile(r"`([^`]*)`")
 _TICKED = re.compile(r"\\`([^`\\&]*)\\`")  # what `markdown` made of a command in backticks
 
@@ -55,13 +60,21 @@ def charts_of(drawn: Iterable[tuple[str, str, str, Figure | None]]) -> list[Char
 
 def write_pages(folder: Path, template: str, view: Mapping[str, Any]) -> None:
     """Write plots/*.svg, report.md and report.html of a view (its `charts` among it)."""
-    plots = folder / "plots"
-    plots.mkdir(parents=True, exist_ok=True)
-    for chart in view["charts"]:
-        write_text(plots / f"{chart.name}.svg", chart.svg)
+    (folder / "plots").mkdir(parents=True, exist_ok=True)
+    charts = {f"plots/{chart.name}.svg": str(chart.svg) for chart in view["charts"]}
+    (folder / SUMS).unlink(missing_ok=True)  # of the report before
+    for name, text in charts.items():
+        write_text(folder / name, text)
     reach("report.plots")
-    write_text(folder / "report.md", _render(f"{template}.md.j2", view))
-    write_text(folder / "report.html", _render(f"{template}.html.j2", view))
+    pages = {f"report.{s}": _render(f"{template}.{s}.j2", view) for s in ("md", "html")}
+    for name, text in pages.items():
+        write_text(folder / name, text)
+    texts = charts | pages
+    write_text(folder / SUMS, "".join(f"{_digest(t)}  {n}\n" for n, t in texts.items()))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def _render(template: str, view: Mapping[str, Any]) -> str:

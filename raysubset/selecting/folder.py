@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from raysubset.answers import write_ids
 from raysubset.errors import RunFolderError
-from raysubset.files import nearest_folder, write_json
+from raysubset.files import nearest_folder, sealed, write_json
 from raysubset.learn.checkpoint import file_hash
 from raysubset.learn.data import Dataset
 from raysubset.preparation import environment
@@ -140,7 +140,7 @@ def write_selected(
         write_table(path / TABLE, table)
         ids = write_ids(path / f"ids.{ids_format}", table, ids_format)
         selected = _selected(path, ids, ready, selection, seconds)
-        write_json(path / RECORD, _record(path, ready, selection, selected, how))
+        write_json(path / RECORD, sealed(_record(path, ready, selection, selected, how)))
     except OSError as error:
         if made:
             shutil.rmtree(path, ignore_errors=True)

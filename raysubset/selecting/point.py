@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from raysubset.answers import require_run
-from raysubset.chain import committed_chain, damaged_file
+from raysubset.chain import committed_chain, damaged_file, read_metrics
 from raysubset.errors import RunFolderError
 from raysubset.experiment import Experiment
 from raysubset.learn.checkpoint import WEIGHTS, CheckpointRef, read_weights
@@ -90,7 +90,7 @@ def read_point(path: Path) -> Point:
     return Point(
         run=run,
         round=number,
-        next_epoch=int(json.loads((folder / "metrics.json").read_text())["epochs"]),
+        next_epoch=int(read_metrics(folder).get("epochs", 0)),
         data=data,
         weights=read_weights(ref),
         digest=weights,

@@ -76,7 +76,7 @@ def test_the_recorded_hashes_are_those_of_the_files(written: tuple[Snapshot, Che
 
 @pytest.mark.parametrize(("name", "read"), [(WEIGHTS, read_weights), (TRAINER, read_trainer)])
 @pytest.mark.parametrize("damage", ["flipped", "cut", "empty", "longer", "missing", "a folder"])
-def test_a_damaged_file_is_never_parsed(
+def test_f23_a_damaged_file_is_never_parsed(
     written: tuple[Snapshot, CheckpointRef], name: str, read: Any, damage: str
 ):
     _, ref = written
@@ -96,7 +96,7 @@ def test_a_damaged_file_is_never_parsed(
 
 
 @given(st.integers(0, 10**9), st.integers(0, 7))
-def test_no_flipped_bit_of_the_weights_gets_through(place: int, bit: int):
+def test_f23_no_flipped_bit_of_the_weights_gets_through(place: int, bit: int):
     folder, content, files = one_checkpoint()
     flipped = bytearray(content)
     flipped[place % len(content)] ^= 1 << bit
@@ -140,7 +140,7 @@ def pickled(value: object) -> bytes:
 
 
 @pytest.mark.parametrize("wrap", [pickled, torch_file])
-def test_a_trainer_file_that_could_run_code_is_refused_though_its_hash_is_right(
+def test_f24_a_trainer_file_that_could_run_code_is_refused_though_its_hash_is_right(
     written: tuple[Snapshot, CheckpointRef], tmp_path: Path, wrap: Any
 ):
     _, ref = written

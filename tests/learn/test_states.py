@@ -101,7 +101,7 @@ class _Runs:
 
 
 @pytest.mark.parametrize("value", [model(), {"state_dict": LIKE, "callback": _Runs()}])
-def test_a_file_that_could_run_code_is_refused_and_runs_none(
+def test_f24_a_file_that_could_run_code_is_refused_and_runs_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: Any
 ):
     monkeypatch.chdir(tmp_path)
