@@ -22,7 +22,7 @@ from raysubset.errors import RunFolderError
 from raysubset.local_run import run_local
 from raysubset.records import read_table
 from raysubset.storage import mirror, owner, remote, staging
-from tests.killed_runs import Death, reaper
+from tests.killed_runs import Death, Job, reaper
 from tests.s3_server import S3Server, copy_of, cut, held, refused, running
 from tests.small_runs import BLOCKS, Left, Watcher, assert_same_run, experiment, prepared
 
@@ -85,15 +85,15 @@ def kill(server: S3Server) -> Generator[Callable[..., bool]]:
         yield function
 
 
-@pytest.mark.parametrize("count", [7, 12, 18])
+@pytest.mark.parametrize("point", ["selection.made", "history.written", "manifest.written"])
 def test_f06_a_driver_killed_with_its_run_on_a_real_store_goes_on_there(
-    count: int,
+    point: str,
     kill: Callable[..., bool],
     place: str,
     undisturbed: Callable[[str], Left],
     tmp_path: Path,
 ):
-    assert kill(BLOCKS, place, Death(at="replace", count=count)), "it ended before that moment"
+    assert kill(Job(options=BLOCKS, place=place), Death(at=point, count=2)), "it ended before that"
     play(place, resume=True)
     assert_whole(place, tmp_path / "copy", undisturbed("glister"))
 
