@@ -139,9 +139,14 @@ def take_lock(folder: Path, what: str, shown: object = None) -> IO[str]:
         if not _is_deleted(lock):
             break
         lock.close()  # whoever held it deleted it meanwhile
-    lock.truncate(0)
-    lock.write(_me())
-    lock.flush()
+    try:
+        lock.truncate(0)
+        lock.write(_me())
+        lock.flush()
+    except OSError:  # a full disk: closing it would try once more
+        with suppress(OSError):
+            lock.close()
+        raise
     return lock
 
 

@@ -36,7 +36,6 @@ from raysubset.chain import (
     refuse_damaged,
 )
 from raysubset.core.observations import Observations
-from raysubset.errors import RunFolderError
 from raysubset.experiment import Experiment
 from raysubset.faultpoints import reach
 from raysubset.files import (
@@ -64,7 +63,7 @@ from raysubset.records import (
 from raysubset.same_run import EXPERIMENT as EXPERIMENT
 from raysubset.same_run import FINGERPRINT, PARTS, refuse_foreign, refuse_other
 from raysubset.schedule import Phase
-from raysubset.storage import staging
+from raysubset.storage import disk, staging
 from raysubset.storage.mirror import Mirror
 from raysubset.strategies.selection import Selection
 from raysubset.timeline import KEY, Clock, with_checkpoint
@@ -138,7 +137,7 @@ class Ledger:
                 else:
                     ledger._begin(environment, parts)
             except OSError as error:
-                raise ledger._unwritable(error) from None
+                raise disk.unwritable(ledger.path, error) from None
             undo.pop_all()
         return ledger
 
@@ -151,7 +150,7 @@ class Ledger:
             with tempfile.TemporaryFile(dir=nearest_folder(self.path)):
                 pass
         except OSError as error:
-            raise self._unwritable(error) from None
+            raise disk.unwritable(self.path, error) from None
 
     @contextmanager
     def _disk_errors(self) -> Generator[None]:
@@ -159,21 +158,12 @@ class Ledger:
         try:
             yield
         except OSError as error:
-            raise RunFolderError(
-                f"run folder {self.name} can no longer be written ({error.strerror}); finished "
-                "rounds are kept. Make room, then run the same command with --resume."
-            ) from error
+            raise disk.no_longer_writable(self.path, error) from error
 
     def _refuse_lost(self) -> None:
         """Refuse to write where another process took the folder over."""
         if self._lock is not None:  # None: it was let go of in good order, and commits no more
             refuse_lost(self._lock, f"run folder {self.name}")
-
-    def _unwritable(self, error: OSError) -> RunFolderError:
-        return RunFolderError(
-            f"run folder {self.name} cannot be written ({error.strerror}); "
-            "choose another with --run-dir."
-        )
 
     @property
     def weights(self) -> Weights | None:

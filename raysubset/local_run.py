@@ -10,6 +10,7 @@ import torch
 
 from raysubset.engine import Outcome, Silence, Watch, run
 from raysubset.errors import ConfigError
+from raysubset.fenced import Fenced
 from raysubset.learn.local import local_ports
 from raysubset.learn.numerics import full_fp32, settled
 from raysubset.learn.problem import torch_threads
@@ -21,7 +22,6 @@ def run_local(
     prepared: Prepared, run_dir: str | Path, *, resume: bool = False, watch: Watch | None = None
 ) -> Outcome:
     """Run with the laptop twins: the same ids and metrics as on Ray at the same W."""
-    watch = watch or Silence()
     resources = prepared.experiment.resources
     device = local_device(resources.device)  # before the run folder is made
     overlap = prepared.experiment.selection.overlap
@@ -33,6 +33,7 @@ def run_local(
         staged(run_dir) as folder,
         tracked_ledger(prepared, folder, resume=resume) as ledger,
     ):
+        watch = Fenced(watch or Silence(), ledger.path)
         pool, trainer = local_ports(
             prepared.problem,
             prepared.chooser,

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from raysubset.core.observations import Observations
 from raysubset.errors import RunFolderError
 from raysubset.files import finite, write_atomically
+from raysubset.learn.checkpoint import system_errors
 from raysubset.schedule import PROXY, Phase
 from raysubset.strategies.selection import Selection
 
@@ -118,7 +119,8 @@ def write_observations(path: Path, observations: Observations) -> None:
     """Write what training saw as safetensors."""
     from safetensors.torch import save_file
 
-    write_atomically(path, lambda p: save_file(vars(observations), p))
+    with system_errors(path):
+        write_atomically(path, lambda p: save_file(vars(observations), p))
 
 
 def read_observations(path: Path) -> Observations:

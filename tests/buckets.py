@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,7 @@ class Bucket:
 
     def open_output_stream(self, path: str, compression: None) -> Any:
         self._change("write", path)
-        return self.inner.open_output_stream(path, compression=compression)
+        return _seen_whole(self.folder / path)
 
     def delete_file(self, path: str) -> None:
         self._change("delete", path)
@@ -77,6 +79,14 @@ class Bucket:
     def live(self) -> None:
         """Meet no fault any more."""
         self.meet = lambda verb, name: None
+
+
+@contextmanager
+def _seen_whole(path: Path) -> Generator[Any]:
+    """Give a stream to an object that is seen once it is closed, as a store's is."""
+    with tempfile.NamedTemporaryFile(delete=False) as stream:
+        yield stream
+    os.replace(stream.name, path)
 
 
 @pytest.fixture

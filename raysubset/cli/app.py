@@ -18,6 +18,7 @@ from raysubset.cli.options import long_forms
 from raysubset.errors import RaySubsetError
 from raysubset.experiment import did_you_mean, options, sentences
 from raysubset.stopping import EXIT_INTERRUPTED, terminable
+from raysubset.storage.disk import FULL
 
 OWN = ("data", "strategy", "fraction", "epochs", "run-dir", "resume", "local")
 OF_FRONTIER = (
@@ -84,6 +85,10 @@ def attempt(tokens: Sequence[str]) -> tuple[int, Any, str]:
         return _fail(_told(error), 2)
     except RaySubsetError as error:
         return _fail(str(error), error.exit_code)
+    except OSError as error:
+        if error.errno not in FULL:  # else it is a bug of ours, with its traceback
+            raise
+        return _fail(_told_full(error), 2)
     except KeyboardInterrupt:
         return _fail("interrupted.", EXIT_INTERRUPTED)
     return (value.code, value.value, "") if isinstance(value, Ended) else (0, value, "")
@@ -100,6 +105,14 @@ def _told(error: cyclopts.CycloptsError) -> str:
             return f"--{word} is an option of another command; see --help of this one"
         return f"unknown option --{word}{did_you_mean(word, known).replace('mean ', 'mean --')}"
     return str(error)
+
+
+def _told_full(error: OSError) -> str:
+    """Return the sentence of a disk that is full where no run folder is being written."""
+    return (
+        f"{error.filename or 'a temporary file'} cannot be written ({error.strerror}); make room, "
+        "then run the same command again (a run that was begun goes on with --resume)."
+    )
 
 
 def _fail(message: str, code: int) -> tuple[int, None, str]:

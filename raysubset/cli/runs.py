@@ -25,6 +25,8 @@ from raysubset.storage.staging import place_of, shown
 if TYPE_CHECKING:
     from raysubset.engine import Outcome
 
+LESS = "lower --resources.keep_checkpoints"
+
 
 @app.command
 def compare(
@@ -45,6 +47,7 @@ def compare(
 
 def _compare(experiment: Experiment, folder: Path | None, resume: bool, local: bool) -> None:
     from raysubset.cluster.comparing import check_comparison, folder_of, plan_comparison, runner
+    from raysubset.frontier.disk import check_disk, left_to_write
     from raysubset.preparation import new_run_folder, prepare
     from raysubset.report.comparison import write_comparison
     from raysubset.report.table import rows_of, text_table
@@ -55,6 +58,8 @@ def _compare(experiment: Experiment, folder: Path | None, resume: bool, local: b
     name = f"{first.identity['name']}-compare"
     folder = folder or new_run_folder(first.experiment, name)
     check_comparison(runs, folder, resume=resume)
+    needed = sum(left_to_write(each, folder_of(each, folder)) for each in runs)
+    check_disk(folder, needed, "this comparison", LESS)
     console = Console()
     announce(console, first, folder)
     outcomes: list[Outcome] = []
@@ -90,12 +95,14 @@ def run_one(
     experiment: Experiment, folder: Path | None, resume: bool, *, local: bool
 ) -> tuple[Outcome, str | Path]:
     """Run one experiment with a person looking on; return its outcome and its folder or URI."""
+    from raysubset.frontier.disk import check_disk, left_to_write
     from raysubset.preparation import check_folder, new_run_folder, prepare
     from raysubset.report.table import rows_of, text_table
 
     prepared = with_measured_numbers(prepare(experiment), folder, local=local)
     folder = folder or new_run_folder(experiment, prepared.identity["name"])
     check_folder(prepared, folder, resume=resume)
+    check_disk(folder, left_to_write(prepared, folder), "this run", LESS)
     console = Console()
     announce(console, prepared, folder)
     with stoppable(folder), screen(console).showing(experiment.selection.strategy) as watch:

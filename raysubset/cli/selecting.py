@@ -16,7 +16,6 @@ from raysubset.cli.options import File, Local, Options, resolve_over, worked_in
 from raysubset.errors import ConfigError, ModelError, TrainingDiverged
 from raysubset.experiment import Experiment, flatten
 from raysubset.stopping import terminable
-from raysubset.storage.addresses import is_uri, without_credentials
 from raysubset.storage.staging import shown
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def select(
         str | None,
         _help(
             "Weights to choose by: .safetensors, .pt or .pth of the model; or a run folder, or one "
-            "of its rounds, which brings data and model too."
+            "of its rounds, which brings data and model too; by path or URI."
         ),
     ] = None,
     embeddings: Annotated[
@@ -79,6 +78,9 @@ def select(
     local: Local = False,
 ) -> dict[str, Any]:
     """Choose a subset once, by a checkpoint or by embeddings and a head; train nothing."""
+    from raysubset.selecting.at_hand import at_hand
+    from raysubset.selecting.folder import written_alone
+
     given = {
         "embeddings": embeddings,
         "validation_embeddings": validation_embeddings,
@@ -87,8 +89,10 @@ def select(
         "head": head,
     }
     start = perf_counter()
-    with worked_in(run_dir) as folder:
-        ready = _ready(file, experiment, checkpoint, given)
+    _refuse_empty({"checkpoint": checkpoint, **given})
+    with worked_in(run_dir) as folder, written_alone(folder):
+        with at_hand(checkpoint) as here:
+            ready = _ready(file, experiment, here, given)
         preparing_s = perf_counter() - start
         chosen = run_select(ready, folder, format, local=local, preparing_s=preparing_s)
         return chosen.told()
@@ -139,12 +143,6 @@ def _ready(
     from raysubset.selecting.ready import from_checkpoint, from_embeddings
     from raysubset.selecting.unread import refuse_unread
 
-    _refuse_empty({"checkpoint": checkpoint, **files})
-    if checkpoint is not None and is_uri(checkpoint):
-        raise ConfigError(
-            f"--checkpoint={without_credentials(checkpoint)}: only local paths are read; copy the "
-            "run's folder first."
-        )
     of_embeddings = files["embeddings"] is not None
     if of_embeddings and checkpoint is not None:
         raise ConfigError(

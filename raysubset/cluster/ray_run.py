@@ -21,6 +21,7 @@ from raysubset.cluster.session import ray_session, refuse_overlap
 from raysubset.cluster.sight import left_in
 from raysubset.engine import Outcome, Silence, Watch, run
 from raysubset.experiment import Experiment
+from raysubset.fenced import Fenced
 from raysubset.learn.numerics import settled
 from raysubset.learn.problem import Problem, torch_threads
 from raysubset.preparation import Prepared, tracked_ledger
@@ -76,7 +77,6 @@ def run_on(
     watch: Watch | None = None,
 ) -> Outcome:
     """Run one experiment with a crew that stands ready."""
-    watch = watch or Silence()
     refuse_overlap(prepared.experiment, with_hands.room.placement)
     with (
         torch_threads(prepared.experiment.resources.threads_per_rank),
@@ -85,6 +85,7 @@ def run_on(
         measured(ledger, prepared.experiment),
         left_in(ledger.path) as token,
     ):
+        watch = Fenced(watch or Silence(), ledger.path)
         crew, name = with_hands.crew, shown(ledger.path)
         blocks, scorers = with_hands.blocks, with_hands.scorers
         pool = RayPool(name, prepared.chooser, blocks, crew, scorers, watch.progress, token)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import ray
 from ray._private.state import available_resources_per_node
+from ray.exceptions import OutOfDiskError
 
 from raysubset import logs
 from raysubset.cluster.autoscaler import find_autoscaler
@@ -29,6 +30,12 @@ from raysubset.experiment import Experiment, ResourceSettings
 from raysubset.preparation import settled, settled_here
 
 KNOCK_S = 20.0
+_FULL = (
+    "Ray's object store is full, and no space is left on the disk that it spills to (from 95 % on, "
+    "Ray writes nothing there); finished rounds are kept. Make room under its session folder "
+    "(/tmp/ray, or RAY_TMPDIR), or start Ray with a larger --object-store-memory, then run the "
+    "same command with --resume; `raysubset doctor` tells how full each node's disk is."
+)
 
 
 @contextmanager
@@ -39,10 +46,14 @@ def ray_session(experiment: Experiment) -> Generator[Room]:
     used as it is; else a private Ray without dashboard starts on this machine.
 
     Raises:
-        RoomError: no Ray, or less room than the experiment asks for; nothing was started on it.
+        RoomError: no Ray, or less room than the experiment asks for; nothing was started on it. Or
+            both the object store and the disk beside it are full.
     """
     with _connection(experiment):
-        yield find_room(experiment.resources)
+        try:
+            yield find_room(experiment.resources)
+        except OutOfDiskError as error:
+            raise RoomError(_FULL) from error
 
 
 def settled_on_ray(experiment: Experiment) -> Experiment:

@@ -17,6 +17,7 @@ from raysubset.doctor.reading import Read, read
 from raysubset.doctor.rehearsing import rehearse_run
 from raysubset.doctor.size import size_of
 from raysubset.doctor.software import check_holes, check_versions
+from raysubset.doctor.spilling import check_spill_disk
 from raysubset.doctor.storing import DriverProbe, check_storage
 from raysubset.doctor.time_needed import check_time, hands_of, time_needed
 from raysubset.doctor.within import Late, within
@@ -60,6 +61,7 @@ def check_nodes(
             check_holes([here]),
             *skipped("there is no cluster, and a private Ray here opens nothing", *DOORS),
             check_storage(driver, []),
+            check_spill_disk([here]),
         ]
     driver_too = [here, *cluster.nodes]
     return [
@@ -69,6 +71,7 @@ def check_nodes(
         check_token_file(cluster.nodes),
         check_dashboard(cluster),
         check_storage(driver, cluster.nodes),
+        check_spill_disk(cluster.nodes),
     ]
 
 
@@ -102,7 +105,7 @@ def _estimates(
     def sizes() -> list[Finding]:
         size = size_of(prepared, plan.workers)
         keep = asked.experiment.resources.keep_checkpoints
-        return [check_memory(size, plan, nodes), check_disk(size, keep, driver.free, driver.shown)]
+        return [check_memory(size, plan, nodes), check_disk(size, keep, driver.free, driver.disk)]
 
     timed = _or_skipped(("time",), asked.patience_s, lambda: [_time(asked, prepared, plan, alone)])
     return [*_or_skipped(("memory", "disk"), asked.patience_s, sizes), *timed]

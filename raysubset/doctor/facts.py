@@ -49,6 +49,8 @@ class NodeFacts:
         cores: of the machine.
         object_store_bytes: of its Ray; None without one.
         probe: of the run's folder; None where nobody looked.
+        spill_folder: where its Ray writes what the object store cannot hold.
+        spill_used: share of that folder's disk that is used; None where that is not known.
     """
 
     name: str
@@ -63,6 +65,8 @@ class NodeFacts:
     cores: int = 1
     object_store_bytes: int | None = None
     probe: FolderProbe | None = None
+    spill_folder: str = ""
+    spill_used: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +113,8 @@ def node_facts(name: str, told: Mapping[str, Any], **more: Any) -> NodeFacts:
         memory_bytes=told["memory_bytes"],
         cores=told["cores"],
         probe=None if storage is None else FolderProbe(**storage),
+        spill_folder=told["spill"]["folder"],
+        spill_used=told["spill"]["used"],
         **more,
     )
 

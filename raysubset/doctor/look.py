@@ -42,6 +42,7 @@ def look(ports: list[int], folder: str | None, nonce: tuple[str, str] | None) ->
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "cores": os.cpu_count() or 1,
         "storage": None if folder is None else probe_folder(folder, nonce),
+        "spill": spill_disk(),
     }
 
 
@@ -111,6 +112,20 @@ def gpus() -> list[dict[str, Any]]:
             sizes = {"total_bytes": int(total) << 20, "free_bytes": int(free) << 20}
             found.append({"name": name, **sizes})
     return found
+
+
+def spill_disk() -> dict[str, Any]:
+    """Return where Ray writes what its object store cannot hold, and how full that disk is."""
+    node = getattr(getattr(sys.modules.get("ray"), "_private", None), "worker", None)
+    node = getattr(node, "_global_node", None)
+    folder = node.get_temp_dir_path() if node is not None else None
+    folder = folder or os.path.join(os.environ.get("RAY_TMPDIR") or "/tmp", "ray")
+    there = folder if os.path.isdir(folder) else os.path.dirname(folder)
+    try:
+        disk = shutil.disk_usage(there)
+    except OSError:
+        return {"folder": folder, "used": None}
+    return {"folder": folder, "used": 1 - disk.free / disk.total if disk.total else None}
 
 
 def probe_folder(folder: str, nonce: tuple[str, str] | None) -> dict[str, Any]:

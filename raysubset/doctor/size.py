@@ -12,8 +12,7 @@ import torch
 from torch import nn
 
 from raysubset.doctor.data import bytes_of
-from raysubset.frontier.disk import bytes_needed
-from raysubset.frontier.plan import Trial
+from raysubset.frontier.disk import run_bytes
 from raysubset.learn.problem import Problem
 from raysubset.preparation import Prepared
 
@@ -67,7 +66,7 @@ def size_of(prepared: Prepared, workers: int) -> Size:
         # every activation is kept for its gradient; scoring keeps about two layers at a time
         rank=TRAIN_COPIES * weights + 2 * one_row * per_rank,
         scorer=SCORE_COPIES * weights + one_row * scoring,
-        disk=bytes_needed([_as_trial(prepared)], prepared, 1),
+        disk=run_bytes(prepared),
         checkpoint=2 * weights,
     )
 
@@ -90,17 +89,6 @@ def activation_bytes(problem: Problem, model: nn.Module) -> int:
         for hook in hooks:
             hook.remove()
     return total // 2
-
-
-def _as_trial(prepared: Prepared) -> Trial:
-    experiment = prepared.experiment
-    return Trial(
-        row=experiment.selection.strategy,
-        role="strategy",
-        fraction=experiment.selection.fraction,
-        seed=experiment.seed,
-        experiment=experiment,
-    )
 
 
 def processes_bytes(size: Size, workers: int, scorers: int, device: str) -> int:

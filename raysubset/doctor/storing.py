@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ class DriverProbe:
         uri: whether it is an address rather than a path.
         folder: for a path, the nearest folder that is there.
         nonce: (name, text) of the file left there while nodes look, and gone afterwards.
-        free: bytes of its disk that are free; None where that is not known.
+        free: bytes that are free of its disk, or of that of its local copy; None: not known.
         used: whether a run, a frontier or a selection lies there already.
     """
 
@@ -41,6 +42,11 @@ class DriverProbe:
     nonce: tuple[str, str] | None = None
     free: int | None = None
     used: bool = False
+
+    @property
+    def disk(self) -> str:
+        """What `free` is of: a run behind a URI is written here first."""
+        return f"{tempfile.gettempdir()}, for the local copy" if self.uri else self.shown
 
 
 @contextmanager
@@ -54,7 +60,8 @@ def driver_probe(place: str, shown: str) -> Generator[DriverProbe]:
         yield DriverProbe(shown=shown, error=str(error), uri=uri)
         return
     if uri:
-        yield DriverProbe(shown=shown, uri=True, used=used)
+        free = shutil.disk_usage(tempfile.gettempdir()).free
+        yield DriverProbe(shown=shown, uri=True, free=free, used=used)
         return
     folder = nearest_folder(Path(place).absolute())
     nonce = f".raysubset-doctor-{secrets.token_hex(8)}", secrets.token_hex(8)

@@ -1,4 +1,4 @@
-"""Disk space that a frontier needs, counted before anything runs."""
+"""Disk space that a run or a frontier needs, counted before anything runs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from raysubset.errors import RunFolderError
 from raysubset.files import nearest_folder
 from raysubset.frontier.plan import ADAPTIVE, Trial
 from raysubset.preparation import Prepared
+from raysubset.storage.staging import shown, staging_of
 
 _PART_BYTES = 24  # of a row in parts.parquet: id, label, part, a short key
 _CHOICE_BYTES = 32  # of a row in selection.parquet
@@ -41,17 +42,51 @@ def bytes_needed(
     return kept + checkpoint * held * min(at_once, len(trials))
 
 
-def check_disk(folder: Path, needed: int) -> None:
-    """Refuse a frontier that would fill its disk.
+def run_bytes(run: Prepared) -> int:
+    """Return about how many bytes one run leaves or holds at one time."""
+    experiment = run.experiment
+    trial = Trial(
+        row=experiment.selection.strategy,
+        role="strategy",
+        fraction=experiment.selection.fraction,
+        seed=experiment.seed,
+        experiment=experiment,
+    )
+    return bytes_needed([trial], run, 1)
+
+
+def left_to_write(run: Prepared, folder: Path) -> int:
+    """Return about how many bytes a run has still to write into its folder."""
+    there = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+    # At least the next checkpoint, beside the one before: both are there until it is committed.
+    return max(run_bytes(run) - there, 2 * 4 * _STATES * run.num_parameters)
+
+
+def check_disk(
+    folder: Path,
+    needed: int,
+    what: str = "this frontier",
+    less: str = "run fewer --fractions or --seeds",
+) -> None:
+    """Refuse what would fill its disk.
+
+    Args:
+        folder: where it is written; behind a URI, its local copy.
+        needed: bytes.
+        what: is written.
+        less: how a person asks for less of it.
 
     Raises:
         RunFolderError: both numbers, and the remedy.
     """
     free = shutil.disk_usage(nearest_folder(folder)).free
     if free < needed:
+        behind = staging_of(folder) is not None
+        where = f"{folder}, the local copy of {shown(folder)}" if behind else str(folder)
+        other = "set TMPDIR elsewhere" if behind else "choose another --run-dir"
         raise RunFolderError(
-            f"this frontier needs about {_size(needed)} in {folder}, and {_size(free)} are free "
-            "there; make room, choose another --run-dir, or run fewer --fractions or --seeds."
+            f"{what} needs about {_size(needed)} in {where}, and {_size(free)} are free there; "
+            f"make room, {other}, or {less}."
         )
 
 

@@ -39,6 +39,7 @@ from raysubset.frontier.tuning import (
 )
 from raysubset.preparation import ON_VALIDATION, Prepared
 from raysubset.storage import staging
+from raysubset.storage.disk import unwritable
 from raysubset.storage.staging import shown
 
 FRONTIER, SHARES = "frontier.yaml", "equal_time.json"
@@ -149,10 +150,7 @@ def open_folder(sweep: Sweep, *, resume: bool) -> Generator[None]:
     try:
         lock = _take_up(sweep, resume)
     except OSError as error:
-        raise RunFolderError(
-            f"frontier folder {shown(sweep.folder)} cannot be written ({error.strerror}); choose "
-            "another with --run-dir."
-        ) from None
+        raise unwritable(sweep.folder, error, "frontier folder") from None
     with lock:
         try:
             yield

@@ -10,8 +10,11 @@ import hashlib
 import io
 import os
 import pickle
-from collections.abc import Mapping
+import re
+import shutil
+from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -26,6 +29,7 @@ from raysubset.faultpoints import reach
 from raysubset.scratch import scratch_folder
 
 WEIGHTS, TRAINER = "weights.safetensors", "trainer.pt"
+_LITTLE = 4 << 20  # bytes: where a disk has less, a write that failed is one for lack of room
 Files = dict[str, str]
 """File name -> SHA-256."""
 
@@ -67,20 +71,18 @@ class Snapshot:
 
 def write_checkpoint(folder: str | Path, snapshot: Snapshot) -> tuple[Files, float]:
     """Write a snapshot and fsync it; return its files with their SHA-256, and the seconds."""
-    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     start, folder = perf_counter(), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     reach("state.begun")
-    try:
+    with system_errors(folder / WEIGHTS):
         save_file(snapshot.weights, folder / WEIGHTS)
-    except SafetensorError as error:  # it wraps the system's errors: a full disk is one
-        raise OSError(errno.EIO, str(error)) from None
     with ThreadPoolExecutor(2, thread_name_prefix="fsync") as disk:
         synced = [disk.submit(_sync, folder / WEIGHTS)]
         reach("state.half")
-        torch.save(snapshot.trainer, folder / TRAINER)
+        with system_errors(folder / TRAINER):
+            torch.save(snapshot.trainer, folder / TRAINER)
         synced.append(disk.submit(_sync, folder / TRAINER))
         # Beside the disk: its wait costs no CPU, and a hash nothing else.
         files = {name: file_hash(folder / name) for name in (WEIGHTS, TRAINER)}
@@ -88,6 +90,27 @@ def write_checkpoint(folder: str | Path, snapshot: Snapshot) -> tuple[Files, flo
             each.result()
     reach("state.written")
     return files, perf_counter() - start
+
+
+@contextmanager
+def system_errors(path: Path) -> Generator[None]:
+    """Raise as `OSError` what a library made of one while it wrote a file.
+
+    safetensors keeps its number in a sentence; torch.save says where it stood and no more, so a
+    disk with little room left is told to be full.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (SafetensorError, RuntimeError) as error:
+        if told := re.search(r"os error (\d+)", str(error)):
+            number = int(told[1])
+        elif shutil.disk_usage(path.parent).free < _LITTLE:
+            number = errno.ENOSPC
+        else:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -6,10 +6,13 @@ DIR/selection.json (written last: a folder that has it is whole)
 
 from __future__ import annotations
 
+import fcntl
 import math
+import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +28,7 @@ from raysubset.learn.data import Dataset
 from raysubset.preparation import environment
 from raysubset.records import write_table
 from raysubset.selecting.ready import Ready
+from raysubset.storage import staging
 from raysubset.storage.staging import shown
 from raysubset.strategies.selection import Selection
 
@@ -101,14 +105,28 @@ def check_output(path: Path) -> None:
     """
     try:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise RunFolderError(
-                f"{shown(path)} is used; a selection is written into a new folder: choose another "
-                "--run-dir."
-            )
+            raise _used(path)
         with tempfile.TemporaryFile(dir=nearest_folder(path)):
             pass
     except OSError as error:
         raise _unwritable(path, error) from None
+
+
+@contextmanager
+def written_alone(path: Path | None) -> Generator[None]:
+    """Be the one writer of a folder behind a URI, from before the work until all is written.
+
+    Raises:
+        RunFolderError: another process is; it is named.
+    """
+    if path is None:
+        yield
+        return
+    staging.take(path)
+    try:
+        yield
+    finally:
+        staging.disown(path)
 
 
 def write_selected(
@@ -136,16 +154,34 @@ def write_selected(
     made = not path.exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
-        table = table_of(selection, ready.problem.parts.pool)
-        write_table(path / TABLE, table)
-        ids = write_ids(path / f"ids.{ids_format}", table, ids_format)
-        selected = _selected(path, ids, ready, selection, seconds)
-        write_json(path / RECORD, sealed(_record(path, ready, selection, selected, how)))
+        with _locked(path):
+            table = table_of(selection, ready.problem.parts.pool)
+            write_table(path / TABLE, table)
+            ids = write_ids(path / f"ids.{ids_format}", table, ids_format)
+            selected = _selected(path, ids, ready, selection, seconds)
+            write_json(path / RECORD, sealed(_record(path, ready, selection, selected, how)))
+            for file in (path / TABLE, ids, path / RECORD):
+                staging.keep(file)
     except OSError as error:
         if made:
             shutil.rmtree(path, ignore_errors=True)
         raise _unwritable(path, error) from None
     return selected
+
+
+@contextmanager
+def _locked(path: Path) -> Generator[None]:
+    """Hold an empty folder while it is written: another selection may have come in between."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of the folder: it leaves no file
+        if any(path.iterdir()):
+            raise _used(path)
+        yield
+    except BlockingIOError:
+        raise _used(path) from None
+    finally:
+        os.close(descriptor)
 
 
 def table_of(selection: Selection, pool: Dataset) -> pa.Table:
@@ -241,6 +277,13 @@ def certificate(share: float | None) -> str | None:
     if share <= 0:
         return "no bound: the imagined step made the modelled loss worse"
     return f"at least {math.floor(100 * share + 1e-9)} % of the best possible"
+
+
+def _used(path: Path) -> RunFolderError:
+    return RunFolderError(
+        f"{shown(path)} is used; a selection is written into a new folder: choose another "
+        "--run-dir."
+    )
 
 
 def _unwritable(path: Path, error: OSError) -> RunFolderError:

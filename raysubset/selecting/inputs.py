@@ -9,15 +9,16 @@ from raysubset.learn.checkpoint import file_hash
 from raysubset.learn.embedded import FIT, EmbeddingFiles
 from raysubset.learn.sources.files import TABLE_SUFFIXES, tables_in
 from raysubset.selecting.point import Point
+from raysubset.storage.staging import shown
 
 
 def checkpoint_input(path: Path, point: Point | None) -> dict[str, Any]:
     """Return what a checkpoint is: its file, or its run and round; and its SHA-256."""
     if point is None:
-        return {"what": "checkpoint", "path": str(path.absolute()), "sha256": file_hash(path)}
+        return {"what": "checkpoint", "path": shown(path.absolute()), "sha256": file_hash(path)}
     return {
         "what": "checkpoint",
-        "path": str(point.run),
+        "path": shown(point.run),
         "round": point.round,
         "sha256": point.digest,
     }

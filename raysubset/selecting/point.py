@@ -15,6 +15,7 @@ from raysubset.errors import RunFolderError
 from raysubset.experiment import Experiment
 from raysubset.learn.checkpoint import WEIGHTS, CheckpointRef, read_weights
 from raysubset.ledger import EXPERIMENT
+from raysubset.storage.staging import fetch_files, is_there
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,7 +71,7 @@ def read_point(path: Path) -> Point:
     require_run(run)
     data = _data_of(run)
     chain = [manifest for _, manifest in committed_chain(run / "rounds", data)]
-    kept = [m["round"] for m in chain if (_checkpoint(run, m["round"]) / WEIGHTS).is_file()]
+    kept = [m["round"] for m in chain if is_there(_checkpoint(run, m["round"]) / WEIGHTS)]
     if not kept:
         raise RunFolderError(f"{run} has no finished round with weights; let it run first.")
     number = kept[-1] if number is None else number
@@ -86,6 +87,7 @@ def read_point(path: Path) -> Point:
         raise RunFolderError(
             f"{folder / 'metrics.json'} is not what its manifest recorded; take another round."
         )
+    fetch_files([_checkpoint(run, number) / WEIGHTS])
     ref = CheckpointRef(path=str(_checkpoint(run, number)), files={WEIGHTS: weights})
     return Point(
         run=run,

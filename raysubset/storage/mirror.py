@@ -149,7 +149,7 @@ class _Sender:
                 self._send(pinned[name], name)
             self._check()
             reach("mirror.files")
-            self.remote.write(MANIFEST, manifest, TRY_S)
+            self.remote.write(MANIFEST, manifest, TRY_S, again=self._check)
             self.sent.add(MANIFEST)
             self.told = manifest
             reach("mirror.manifest")
@@ -177,13 +177,13 @@ class _Sender:
 
     def _send(self, path: Path, name: str) -> None:
         self._check()
-        self.remote.upload(path, name, TRY_S)
+        self.remote.upload(path, name, TRY_S, again=self._check)
         self.sent.add(name)
 
     def _delete(self, names: Iterable[str]) -> None:
         for name in sorted(names, key=lambda n: (n != MANIFEST, n)):
             self._check()
-            self.remote.delete(name, TRY_S)
+            self.remote.delete(name, TRY_S, again=self._check)
             self.sent.discard(name)
 
     def _check(self) -> None:

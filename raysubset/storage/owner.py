@@ -2,9 +2,10 @@
 
 A lock of the operating system holds on one machine only. Here the owner writes `.lock.json` with a
 random token and counts a heartbeat up in it. Who finds one watches its counter: it moves, so its
-owner lives; it stands still, so it is taken over. No clocks of two machines are compared. A writer
-looks for its own token before it writes anything, so one that was taken for dead stops in a
-sentence instead of committing.
+owner lives; it stands still, so it is taken over, with a number one higher. No clocks of two
+machines are compared. A writer looks for its own token before it writes anything, so one that was
+taken for dead stops in a sentence instead of committing. Where its last heartbeat comes late and
+covers the claim of the next owner, the higher number wins.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import socket
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ class Claim:
         lock: the machine's boot and the local lock file: whoever holds the same one knows that
             its owner before is gone.
         beat: counted up while the owner lives.
+        number: one more than that of the owner that was taken over; 1 where there was none.
     """
 
     token: str
@@ -52,6 +54,7 @@ class Claim:
     since: str
     lock: str
     beat: int = 0
+    number: int = 0
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host} (since {self.since})"
@@ -69,7 +72,12 @@ class Claim:
 
 
 class Owner:
-    """This process as the one writer of a remote folder, until `release`."""
+    """This process as the one writer of a remote folder, until `release`.
+
+    Attributes:
+        claim: what it wrote.
+        took_over: whether from an owner that may only stand still.
+    """
 
     def __init__(self, remote: Remote, local_lock: Path) -> None:
         """Take the folder, from nobody or from an owner that is gone.
@@ -83,11 +91,12 @@ class Owner:
         """
         self.remote, self.claim = remote, Claim.mine(local_lock)
         self._beat, self._ended = 0, threading.Event()
-        # A file:// store shows half a beat: none is looked at while it is written.
-        self._beating = threading.Lock()
+        self._lost, self._asking = "", threading.RLock()
         before = read_claim(remote)
         if before is not None and before.lock != self.claim.lock:
             _refuse_living(remote, before)
+        self.took_over = before is not None and before.lock != self.claim.lock
+        self.claim = replace(self.claim, number=1 if before is None else before.number + 1)
         self._write()
         time.sleep(SETTLE_S)
         self.check()
@@ -96,38 +105,52 @@ class Owner:
 
     def check(self, within_s: float | None = None) -> None:
         """Refuse to go on where another process took the folder over."""
-        with self._beating:
+        with self._asking:
+            self.refuse_lost()
             there = read_claim(self.remote, within_s)
-        if there is None or there.token != self.claim.token:
-            self._ended.set()
-            who = "nobody's any more" if there is None else f"taken over by {there}"
-            raise RunFolderError(
-                f"run folder {self.remote} is {who}, so this process writes nothing more to it; "
-                "what was committed before is kept."
-            )
+            if there is not None and there.number < self.claim.number:
+                self._write(within_s)  # a late word of the owner before
+            elif there is None or there.token != self.claim.token:
+                who = "nobody's any more" if there is None else f"taken over by {there}"
+                self._lost = (
+                    f"run folder {self.remote} is {who}, so this process writes nothing more to "
+                    "it; what was committed before is kept."
+                )
+                self._ended.set()
+            self.refuse_lost()
+
+    def refuse_lost(self) -> None:
+        """Refuse to go on where it is known that another process took over; it asks nobody."""
+        if self._lost:
+            raise RunFolderError(self._lost)
 
     def release(self) -> None:
         """Leave the folder to whoever comes next."""
-        lost = self._ended.is_set()
         self._ended.set()
         self._thread.join(4 * BEAT_S)
-        if lost:
-            return
         with suppress(RunFolderError):  # a lock that stays is taken over
             self.check(BEAT_S)
             self.remote.delete(LOCK, within_s=BEAT_S)
 
     def _keep(self) -> None:
         while not self._ended.wait(BEAT_S):
-            with suppress(RunFolderError):  # in trouble: the next beat tries again
-                self.check(BEAT_S)
-                self._beat += 1
-                self._write(BEAT_S)
+            with suppress(RunFolderError), self._asking:  # in trouble: the next beat tries again
+                self._beat_once()
+
+    def _beat_once(self) -> None:
+        start_s = _now_s()
+        self.check(BEAT_S)
+        self._beat += 1
+        self._write(BEAT_S)
+        if _now_s() - start_s > WATCH_S / 2:
+            # This process stood still, so another may be the owner, under the beat just written:
+            # nothing is written here before it had the time to say so.
+            time.sleep(2 * BEAT_S)
+            self.check(BEAT_S)
 
     def _write(self, within_s: float | None = None) -> None:
         told = {**vars(self.claim), "beat": self._beat}
-        with self._beating:
-            self.remote.write(LOCK, (json.dumps(told, sort_keys=True) + "\n").encode(), within_s)
+        self.remote.write(LOCK, (json.dumps(told, sort_keys=True) + "\n").encode(), within_s)
 
 
 def read_claim(remote: Remote, within_s: float | None = None) -> Claim | None:
@@ -143,8 +166,8 @@ def read_claim(remote: Remote, within_s: float | None = None) -> Claim | None:
 def _refuse_living(remote: Remote, before: Claim) -> None:
     """Watch an owner's counter; refuse where it moves, or where another owner comes first."""
     deadline = time.monotonic() + WATCH_S
-    while time.monotonic() < deadline:
-        time.sleep(min(BEAT_S / 2, WATCH_S / 4))
+    while True:
+        last = time.monotonic() >= deadline  # before the look: this process may stand still too
         there = read_claim(remote)
         if there is None:
             return  # it ended by itself
@@ -153,6 +176,15 @@ def _refuse_living(remote: Remote, before: Claim) -> None:
                 f"run folder {remote} is in use by {there}; wait for it, or choose another "
                 "--run-dir."
             )
+        if last:
+            return
+        time.sleep(min(BEAT_S / 2, WATCH_S / 4))
+
+
+def _now_s() -> float:
+    """Return a clock that never jumps; where there is one, it also counts a machine's sleep."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return time.clock_gettime(clock)
 
 
 def _identity(path: Path) -> str:

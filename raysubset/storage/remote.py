@@ -5,12 +5,15 @@ from __future__ import annotations
 import functools
 import os
 import random
+import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from raysubset.errors import RaySubsetError, RunFolderError
 from raysubset.storage.addresses import child_of, is_uri, refuse_bad_uri, without_credentials
@@ -18,15 +21,19 @@ from raysubset.storage.faults import cause_of, is_transient, remedy_for
 
 RETRY_S = 60.0
 """How long a store may be in trouble before a run gives up; a retry costs no finished round."""
+CONNECT_S, REQUEST_S = 3.0, 5.0
+"""How long one request waits for a connection, and for the next byte."""
 AT_ONCE = 8
 """Downloads side by side: a request is mostly waiting."""
 MAP_FROM = 64 << 20
 """Checkpoints of this many bytes and more are not copied to be uploaded."""
 T = TypeVar("T")
+Again = Callable[[], object]
+"""Called before a call is tried again: a writer may have been taken over meanwhile."""
 Stamp = tuple[int, int]
 """(bytes, modification time in ns as the store says it): what a changed object differs in."""
 
-__all__ = ["Remote", "Stamp", "holds", "is_uri"]
+__all__ = ["Again", "Remote", "Stamp", "holds", "is_uri"]
 
 
 @dataclass(frozen=True)
@@ -65,29 +72,34 @@ class Remote:
 
         return self._attempt("read", name, do, within_s)
 
-    def write(self, name: str, content: Any, within_s: float | None = None) -> None:
-        """Write an object whole: from bytes, or any buffer."""
+    def write(
+        self, name: str, content: Any, within_s: float | None = None, again: Again | None = None
+    ) -> None:
+        """Write an object whole: from bytes, or any buffer; `again` may refuse another try."""
 
         def do(filesystem: Any, root: str) -> None:
             path = f"{root}/{name}"
             if filesystem.type_name == "local":  # object stores have no folders to make
                 filesystem.create_dir(path.rpartition("/")[0], recursive=True)
-            # One write: a stream that is closed after half of it leaves a short object (arrow
-            # #40502). Whatever is left so is not in a manifest, and is written again.
-            with filesystem.open_output_stream(path, compression=None) as stream:
-                stream.write(content)
+            with _seen_whole(filesystem, path) as target:
+                # One write: a stream that is closed after half of it leaves a short object (arrow
+                # #40502). Whatever is left so is not in a manifest, and is written again.
+                with filesystem.open_output_stream(target, compression=None) as stream:
+                    stream.write(content)
 
-        self._attempt("written", name, do, within_s)
+        self._attempt("written", name, do, within_s, again)
 
-    def upload(self, path: Path, name: str, within_s: float | None = None) -> None:
-        """Write a local file's content to an object."""
+    def upload(
+        self, path: Path, name: str, within_s: float | None = None, again: Again | None = None
+    ) -> None:
+        """Write a local file's content to an object; `again` may refuse another try."""
         import pyarrow as pa
 
         if path.stat().st_size < MAP_FROM:  # a mapped file that others cut short ends the process
-            self.write(name, path.read_bytes(), within_s)
+            self.write(name, path.read_bytes(), within_s, again)
             return
         with pa.memory_map(str(path)) as mapped:
-            self.write(name, mapped.read_buffer(), within_s)
+            self.write(name, mapped.read_buffer(), within_s, again)
 
     def download(self, name: str, path: Path) -> bool:
         """Write an object's content to a local file; return whether it was there."""
@@ -119,8 +131,8 @@ class Remote:
 
         return self._attempt("listed", under, do)
 
-    def delete(self, name: str, within_s: float | None = None) -> None:
-        """Delete an object; one that is gone already is no error."""
+    def delete(self, name: str, within_s: float | None = None, again: Again | None = None) -> None:
+        """Delete an object; one that is gone already is no error. `again` may refuse a retry."""
 
         def do(filesystem: Any, root: str) -> None:
             try:
@@ -128,10 +140,15 @@ class Remote:
             except FileNotFoundError:
                 return
 
-        self._attempt("deleted", name, do, within_s)
+        self._attempt("deleted", name, do, within_s, again)
 
     def _attempt(
-        self, what: str, name: str, do: Callable[[Any, str], T], within_s: float | None = None
+        self,
+        what: str,
+        name: str,
+        do: Callable[[Any, str], T],
+        within_s: float | None = None,
+        again: Again | None = None,
     ) -> T:
         """Return what `do` gives with the filesystem and root, tried again while it may help.
 
@@ -146,7 +163,7 @@ class Remote:
             except RaySubsetError:  # a signal's: whoever owns it may raise in the middle of a call
                 raise
             except Exception as error:  # Arrow and its SDKs raise whatever is at hand
-                wait_s = min(5.0, 0.2 * 2**tried) * random.uniform(0.5, 1.5)
+                wait_s = min(5.0, 0.2 * 2 ** min(tried, 5)) * random.uniform(0.5, 1.5)
                 if not is_transient(error) or time.monotonic() + wait_s > deadline:
                     where = child_of(self.uri, name) if name else self.uri
                     raise RunFolderError(
@@ -154,7 +171,28 @@ class Remote:
                         f"{remedy_for(error)}"
                     ) from error
             time.sleep(wait_s)
+            if again is not None:
+                again()
             tried += 1
+
+
+@contextmanager
+def _seen_whole(filesystem: Any, path: str) -> Generator[str]:
+    """Give where to write an object that is seen once it is whole: a disk shows it before."""
+    import pyarrow.fs as pafs
+
+    if not isinstance(filesystem, pafs.LocalFileSystem):
+        yield path
+        return
+    folder, _, name = path.rpartition("/")
+    hidden = f"{folder}/.{name}.{secrets.token_hex(4)}"
+    try:
+        yield hidden
+        filesystem.move(hidden, path)
+    except BaseException:
+        with suppress(OSError):
+            filesystem.delete_file(hidden)
+        raise
 
 
 def holds(place: str | Path, name: str) -> bool:
@@ -173,5 +211,34 @@ def filesystem_of(uri: str, process: int) -> tuple[Any, str]:
     """Return (filesystem, path in it) of a URI, once a process: a fork makes its own."""
     import pyarrow.fs as pafs
 
+    parts = urlsplit(uri)
+    given = dict(parse_qsl(parts.query))
+    if parts.scheme in ("gs", "gcs") and "retry_limit_seconds" not in given:
+        limited = urlencode({**given, "retry_limit_seconds": f"{REQUEST_S:g}"})
+        uri = urlunsplit(parts._replace(query=limited))
     filesystem, path = pafs.FileSystem.from_uri(uri)
+    if parts.scheme == "s3":
+        filesystem = _bounded(filesystem, given)
     return filesystem, path.rstrip("/")
+
+
+def _bounded(filesystem: Any, given: Mapping[str, str]) -> Any:
+    """Return an S3 filesystem whose calls come back, so that `_attempt` can count its deadline.
+
+    Made from a URI, one tries again by itself for 96 s where a server is silent, and needs three
+    requests for what one writes here.
+    """
+    from pyarrow.fs import AwsStandardS3RetryStrategy
+
+    # All that it was made with but its retries; credentials that it found are found again.
+    options = dict(filesystem.__reduce__()[1][0])
+    if given.keys() - options.keys():
+        return filesystem  # asked for what cannot be passed on
+    wanted = {
+        "connect_timeout": CONNECT_S,
+        "request_timeout": REQUEST_S,
+        "allow_delayed_open": True,
+    }
+    options |= {name: value for name, value in wanted.items() if name in options}  # by version
+    once = AwsStandardS3RetryStrategy(max_attempts=1)
+    return type(filesystem)(**options, retry_strategy=once)

@@ -8,22 +8,22 @@ made anew each time a run folder is opened.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import IO
-from urllib.parse import unquote, urlsplit
 
 from raysubset.errors import RunFolderError
 from raysubset.faultpoints import reach
-from raysubset.files import LOCK, TRACES, take_lock
-from raysubset.scratch import empty, end_lock, forget_dead, scratch_folder, scratch_root
+from raysubset.files import TRACES
 from raysubset.storage.addresses import is_uri
+from raysubset.storage.faults import cause_of
+from raysubset.storage.mending import Ours
 from raysubset.storage.owner import Owner
 from raysubset.storage.probing import probe
 from raysubset.storage.remote import Remote, Stamp
+from raysubset.storage.reserving import last_names, reserved
 
 logger = logging.getLogger(__name__)
 RECORDS = {
@@ -55,6 +55,7 @@ class Staging:
         self._there: dict[str, Stamp | None] = {}  # the store's objects; None: ours, unlisted
         self._local: dict[str, Stamp] = {}  # files here that equal the store's
         self._owners: dict[Path, Owner] = {}
+        self._ours = Ours()
 
     def name_of(self, path: Path) -> str:
         """Return a path's name in the remote folder; "" for the folder itself."""
@@ -99,9 +100,11 @@ class Staging:
         name, stamp = self.name_of(path), _stamp(path)
         if self._local.get(name) == stamp:
             return
-        self.check_owner(path, within_s)
+        check = partial(self.check_owner, path, within_s)
+        check()
         reach("upload.begun")
-        self.remote.upload(path, name, within_s)
+        self.remote.upload(path, name, within_s, again=check)
+        self._ours.wrote(name)
         reach("upload.done")
         self._there[name], self._local[name] = None, stamp
 
@@ -111,9 +114,11 @@ class Staging:
         doomed = [n for n in self._there if n == name or _below(n, name)]
         if but:
             doomed = [n for n in doomed if not _below(n, f"{name}/{but}")]
+        check = partial(self.check_owner, path, within_s)
         for each in sorted(doomed, key=lambda n: (not n.endswith("/MANIFEST.json"), n)):
-            self.check_owner(path, within_s)
-            self.remote.delete(each, within_s)
+            check()
+            self.remote.delete(each, within_s, again=check)
+            self._ours.forget(each)
             self._there.pop(each)
             self._local.pop(each, None)
 
@@ -133,6 +138,25 @@ class Staging:
             if not (_is_hidden(name) or _is_apart(name, under)):
                 with suppress(FileNotFoundError):  # who follows a run deletes older event files
                     self.keep(file, within_s)
+
+    def mend(self, path: Path, within_s: float | None = None) -> None:
+        """Write again what the late write of an owner that was taken over replaced."""
+        owner = self._owner_of(path)
+        if owner is None or not owner.took_over:
+            return
+        there = self.remote.list(self.name_of(path))
+        for name in self._ours.replaced(there, self._is_same):
+            if _below(name, self.name_of(path)) and (self.folder / name).is_file():
+                self._local.pop(name, None)
+                self.keep(self.folder / name, within_s)
+
+    def _is_same(self, name: str, told: Stamp) -> bool:
+        path = self.folder / name
+        if not path.is_file():
+            return True  # it is ours no more
+        if _is_heavy(name):  # its bytes are the same again, and its hash is looked at by a resume
+            return told[0] == path.stat().st_size
+        return self.remote.read(name) == path.read_bytes()
 
     def own(self, path: Path) -> None:
         """Become the one writer of a folder.
@@ -164,16 +188,26 @@ class Staging:
         for name in names:
             self._there.setdefault(start + name, None)
 
+    def has(self, path: Path) -> bool:
+        """Return whether the store is known to hold a file."""
+        return self.name_of(path) in self._there
+
     def is_kept(self, path: Path) -> bool:
         """Return whether the store holds a file as it is here."""
         return path.is_file() and self._local.get(self.name_of(path)) == _stamp(path)
 
     def check_owner(self, path: Path, within_s: float | None) -> None:
         """Refuse to write below a path where another process took its folder over."""
-        for folder in (path, *path.parents):
-            if folder in self._owners:
-                self._owners[folder].check(within_s)
-                return
+        if (owner := self._owner_of(path)) is not None:
+            owner.check(within_s)
+
+    def refuse_lost(self, path: Path) -> None:
+        """Refuse to go on where it is known that another process took a path's folder over."""
+        if (owner := self._owner_of(path)) is not None:
+            owner.refuse_lost()
+
+    def _owner_of(self, path: Path) -> Owner | None:
+        return next((self._owners[p] for p in (path, *path.parents) if p in self._owners), None)
 
     def _forget(self, name: str) -> None:
         self._there.pop(name)
@@ -182,13 +216,14 @@ class Staging:
 
 
 @contextmanager
-def staged(place: str | Path, *, write: bool = True) -> Generator[Path]:
+def staged(place: str | Path, *, write: bool = True, whole: bool = True) -> Generator[Path]:
     """Give the local folder of a run folder: the path itself, or staging for a URI.
 
     Args:
         place: a path or a URI.
         write: a run works there: the store is probed, and another such process of this machine
             is refused. Else the folder is only read from, beside whoever writes to it.
+        whole: fetch its records at once; else only what `fetch_files` is asked for.
 
     Raises:
         RunFolderError: a bad URI, or a store that cannot be used; named before any work.
@@ -199,17 +234,31 @@ def staged(place: str | Path, *, write: bool = True) -> Generator[Path]:
     remote = Remote(str(place).rstrip("/") if "?" not in str(place) else str(place))
     if write:
         probe(remote.uri)
-    with _reserved(remote, write=write) as (home, lock):
-        folder = home.joinpath(*_last_names(remote.uri))
-        folder.mkdir(parents=True)
+    with reserved(remote, write=write) as (home, lock):
+        folder = home.joinpath(*last_names(remote.uri))
         staging = Staging(folder, remote, lock)
         _open[folder] = staging
         try:
-            staging.fetch(folder)
+            with _copied(staging):
+                folder.mkdir(parents=True)
+                if whole:
+                    staging.fetch(folder)
             yield folder
             staging.push(folder)
         finally:
             del _open[folder]
+
+
+@contextmanager
+def _copied(staging: Staging) -> Generator[None]:
+    """Tell a disk of this machine that cannot hold the copy; the store's own errors are told."""
+    try:
+        yield
+    except OSError as error:
+        raise RunFolderError(
+            f"the local copy of {staging.remote} cannot be written ({cause_of(error)}): "
+            f"{staging.folder}. Make room there, or set TMPDIR elsewhere."
+        ) from error
 
 
 def staging_of(path: Path) -> Staging | None:
@@ -245,6 +294,7 @@ def keep_readable(path: Path) -> None:
         return
     try:
         staging.push(path, LAST_WORD_S)
+        staging.mend(path, LAST_WORD_S)
     except RunFolderError as error:
         logger.warning("%s is not up to date for readers: %s", shown(path), error)
 
@@ -262,6 +312,14 @@ def fetch_files(paths: Iterable[Path]) -> None:
         staging.fetch_files(paths)
 
 
+def is_there(path: Path) -> bool:
+    """Return whether a file is here, or was left in the store."""
+    if path.is_file():
+        return True
+    staging = staging_of(path)
+    return staging is not None and staging.has(path)
+
+
 def drop(*paths: Path, but: str = "") -> None:
     """Delete files, or all below folders but one of their folders, in the store."""
     for path in paths:
@@ -276,43 +334,22 @@ def take(path: Path) -> None:
         staging.fetch(path)
 
 
-def leave(path: Path) -> None:
-    """Leave a staged folder to whoever comes next, with what readers look at."""
-    keep_readable(path)
+def disown(path: Path) -> None:
+    """Leave a staged folder to whoever comes next, as it is."""
     if (staging := staging_of(path)) is not None:
         staging.disown(path)
 
 
-@contextmanager
-def _reserved(remote: Remote, *, write: bool) -> Generator[tuple[Path, Path | None]]:
-    """Give an empty folder, and the local lock that a writer holds; delete it again."""
-    if not write:
-        with scratch_folder("read") as home:
-            yield home, None
-        return
-    own_root = scratch_root() / hashlib.sha256(remote.uri.encode()).hexdigest()[:16]
-    lock = _locked(own_root, remote)
-    try:
-        empty(own_root)  # of a driver that was killed: a cache
-        forget_dead(own_root.parent)
-        yield own_root / "w", own_root / LOCK
-    finally:
-        empty(own_root)
-        end_lock(lock, own_root)
+def refuse_lost(path: Path) -> None:
+    """Refuse to go on in a staged folder that another process is known to have taken over."""
+    if (staging := staging_of(path)) is not None:
+        staging.refuse_lost(path)
 
 
-def _locked(own_root: Path, remote: Remote) -> IO[str]:
-    while True:
-        own_root.mkdir(mode=0o700, exist_ok=True)
-        with suppress(FileNotFoundError):  # a writer that has just ended took the folder away
-            return take_lock(own_root, "run folder", remote)
-
-
-def _last_names(uri: str) -> list[str]:
-    """Return the last names of a URI's path: a tracked run is called by its folder's."""
-    # Unquoted first: %2F and %2e%2e are a slash and a step up, and staging is never left.
-    names = unquote(urlsplit(uri).path).split("/")
-    return [n for n in names if n not in ("", ".", "..")][-3:]
+def leave(path: Path) -> None:
+    """Leave a staged folder to whoever comes next, with what readers look at."""
+    keep_readable(path)
+    disown(path)
 
 
 def _stamp(path: Path) -> Stamp:

@@ -71,6 +71,7 @@ def test_the_document_has_one_entry_for_every_check(
         "token file",
         "dashboard",
         "storage",
+        "spill disk",
         "room",
         "data",
         "classes",

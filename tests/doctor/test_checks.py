@@ -14,6 +14,7 @@ from raysubset.doctor.finding import Diagnosis, Finding
 from raysubset.doctor.fitting import Plan, check_disk, check_memory
 from raysubset.doctor.size import Size
 from raysubset.doctor.software import check_holes, check_versions
+from raysubset.doctor.spilling import check_spill_disk
 from raysubset.doctor.storing import DriverProbe, check_storage, driver_probe
 from raysubset.doctor.text import lines_of
 from tests.doctor.nodes import DASHBOARD, GCS, cluster, head, node
@@ -208,6 +209,17 @@ def test_a_disk_with_too_little_room_fails_and_one_that_is_not_known_does_not():
         "ok",
     ]
     assert check_disk(SIZE, 2, None, "s3://b/x").status == "ok"
+
+
+def test_f21_a_disk_to_which_ray_would_not_spill_fails_by_node_and_folder():
+    def judged(used: float | None) -> Finding:
+        nodes = [node(spill_used=0.2), node("10.0.0.2", spill_folder="/tmp/ray", spill_used=used)]
+        return check_spill_disk(nodes)
+
+    assert [judged(used).status for used in (0.5, 0.92, 0.96)] == ["ok", "warning", "failed"]
+    assert "96% of the disk under /tmp/ray on 10.0.0.2" in judged(0.96).found
+    assert "RAY_TMPDIR" in judged(0.96).remedy
+    assert check_spill_disk([node()]).status == "ok"
 
 
 def finding(status: Any, name: str = "room") -> Finding:

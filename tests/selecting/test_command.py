@@ -16,6 +16,8 @@ from jobs.select import main
 from raysubset.cli import call
 from raysubset.learn.checkpoint import WEIGHTS, file_hash
 from raysubset.records import read_table
+from raysubset.selecting import here
+from raysubset.storage import Remote, owner
 from tests.selecting.points import write
 from tests.small_runs import BLOCKS, Left, play, prepared
 
@@ -112,7 +114,10 @@ REFUSED: list[tuple[str, str]] = [
     ("--embeddings E --head fit --validation-labels E", "only with --validation-embeddings"),
     ("--embeddings= --head fit", "--embeddings has no value"),
     ("--checkpoint=", "--checkpoint has no value"),
-    ("--checkpoint s3://bucket/runs/x", "s3://bucket/runs/x: only local paths are read"),
+    ("--checkpoint s3://me:secret@bucket/runs/x", "must hold no credentials"),
+    ("--checkpoint file:///nowhere/w.safetensors", "file:///nowhere/w.safetensors: there is no"),
+    ("--checkpoint file:///nowhere/run", "file:///nowhere/run holds no run"),
+    ("--checkpoint UC/rounds/0000", "UC keeps no weights of round 0"),
     ("--embeddings E --head fit --model.name mlp", "--model.name"),
     ("--embeddings E --head none.npz", "there is no such file"),
     ("--checkpoint C --epochs 3", "--training.epochs: select trains nothing"),
@@ -138,6 +143,8 @@ def test_bad_input_is_refused_before_any_work(
     run, out = str(left.rounds[0].parents[1]), tmp_path / "out"
     options = [own["--embeddings"] if w == "E" else w for w in line.split()]
     options = [run + w[1:] if w == "C" or w.startswith("C/") else w for w in options]
+    uri = left.rounds[0].parents[1].as_uri()
+    options, why = [w.replace("UC", uri) for w in options], why.replace("UC", uri)
     if "--run-dir" not in options:
         options += ["--run-dir", str(out)]
     code, value = call(["select", "--local", *options])
@@ -201,6 +208,69 @@ def test_a_folder_behind_a_uri_holds_what_a_local_one_does(own: Any, tmp_path: P
     assert (tmp_path / "store" / "there" / "selection.json").is_file()
     assert call(words(own, "--run-dir", uri))[0] == 2  # used
     assert here["counts"] == there["counts"]
+
+
+def test_a_checkpoint_behind_a_uri_chooses_what_a_local_one_does(left: Left, tmp_path: Path):
+    stored = str(left.rounds[0].parents[1] / "experiment.yaml")
+    round_ = left.rounds[1]
+    places = {
+        "round": ([], round_, round_.as_uri()),
+        "run": ([], left.path, left.path.as_uri() + "/"),
+        "file": ([stored], round_ / "checkpoint" / WEIGHTS, None),
+    }
+    for name, (file, path, uri) in places.items():
+        chosen = list[Any]()
+        for where in (str(path), uri or path.as_uri()):
+            given = {"--checkpoint": where, "--run-dir": str(tmp_path / f"{name}{len(chosen)}")}
+            code, value = call(["select", *file, *words(given)[1:]])
+            assert code == 0
+            (read,) = [
+                each
+                for each in json.loads((Path(value["run_dir"]) / "selection.json").read_text())[
+                    "inputs"
+                ]
+                if each["what"] == "checkpoint"
+            ]
+            assert read["path"] == where.rstrip("/").removesuffix("/rounds/0001")
+            chosen.append((read_table(Path(value["selection"])), read["sha256"]))
+        assert chosen[0] == chosen[1]
+
+
+def test_f26_of_two_selections_into_one_folder_the_later_is_refused(
+    own: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+):
+    """Behind a URI before its work, by the owner's name; into a path once it would write."""
+    select = here.select_here
+
+    def other(*given: Any) -> Any:
+        monkeypatch.setattr(here, "select_here", select)
+        codes.append(call(words(own, "--run-dir", place))[0])
+        return select(*given)
+
+    for place, why in (
+        ((tmp_path / "store" / "x").as_uri(), f"in use by process {os.getpid()} on"),
+        (str(tmp_path / "plain"), "is used"),
+    ):
+        codes = list[int]()
+        monkeypatch.setattr(here, "select_here", other)
+        codes.append(call(words(own, "--run-dir", place))[0])
+        assert sorted(codes) == [0, 2]
+        assert why in capsys.readouterr().err
+        assert call(words(own, "--run-dir", place))[0] == 2  # whole, and used
+        capsys.readouterr()
+
+
+def test_f26_a_selection_is_refused_where_another_machine_owns_the_folder(
+    own: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+):
+    monkeypatch.setattr(owner, "BEAT_S", 0.02)
+    (tmp_path / "lock").touch()
+    uri = (tmp_path / "store" / "x").as_uri()
+    there = owner.Owner(Remote(uri), tmp_path / "lock")
+    assert call(words(own, "--run-dir", uri))[0] == 2
+    assert f"in use by process {os.getpid()} on" in capsys.readouterr().err
+    there.release()
+    assert call(words(own, "--run-dir", uri))[0] == 0
 
 
 def test_a_job_ends_with_what_was_chosen(own: Any, tmp_path: Path, capsys: Any):

@@ -72,7 +72,7 @@ def test_paths_are_no_addresses():
     assert all(map(is_uri, ("s3://b/x", "gs://b/x", "file:///x", "http://x/y")))
 
 
-def test_a_probe_leaves_nothing_and_makes_no_folder(bucket: Bucket, tmp_path: Path):
+def test_f22_a_probe_leaves_nothing_and_makes_no_folder(bucket: Bucket, tmp_path: Path):
     assert probe("s3://bucket/run") >= 0
     assert [p for p in bucket.folder.rglob("*") if p.is_file()] == []
     assert len(bucket.changes) == 2

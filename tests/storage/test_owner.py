@@ -28,6 +28,7 @@ def claim(tmp_path: Path, name: str) -> Path:
 def abandon(folder: Remote, **other: Any) -> None:
     """Leave the claim of an owner that is gone, of another machine."""
     told = {"token": "t", "host": "far", "pid": 7, "since": "then", "lock": "boot:1:2", "beat": 3}
+    told["number"] = 2
     folder.write(LOCK, json.dumps({**told, **other}).encode())
 
 
@@ -41,9 +42,60 @@ def test_f26_an_owner_that_lives_is_named_to_the_next(bucket: Bucket, tmp_path: 
     assert Remote(URI).list() == {}
 
 
-def test_f26_an_owner_whose_counter_stands_still_is_taken_over(bucket: Bucket, tmp_path: Path):
+def test_f26_an_owner_whose_counter_stands_still_is_taken_over_with_a_higher_number(
+    bucket: Bucket, tmp_path: Path
+):
     abandon(Remote(URI))
-    Owner(Remote(URI), claim(tmp_path, "a")).release()
+    taken = Owner(Remote(URI), claim(tmp_path, "a"))
+    assert taken.took_over and json.loads(Remote(URI).read(LOCK) or b"")["number"] == 3
+    taken.release()
+
+
+def test_f26_who_watches_and_stands_still_itself_takes_no_living_owners_folder(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Its deadline passes right after a look, and the owner's counter moves meanwhile."""
+    first = Owner(Remote(URI), claim(tmp_path, "a"))
+    first._ended.set()
+    first._thread.join()
+    now, looks, read = [0.0], list[int](), owner.read_claim
+
+    def stand_still(remote: Remote, within_s: float | None = None) -> Any:
+        found = read(remote, within_s)
+        looks.append(len(looks))
+        if len(looks) == 2:  # the first is for who is there at all
+            now[0] = 1e6
+            first._beat_once()
+        return found
+
+    monkeypatch.setattr(owner, "read_claim", stand_still)
+    monkeypatch.setattr(owner.time, "monotonic", lambda: now[0])
+    with pytest.raises(RunFolderError, match="in use by"):
+        Owner(Remote(URI), claim(tmp_path, "b"))
+
+
+def test_f26_a_late_beat_of_the_owner_before_takes_nothing_back(bucket: Bucket, tmp_path: Path):
+    abandon(Remote(URI))
+    taken = Owner(Remote(URI), claim(tmp_path, "a"))
+    abandon(Remote(URI), beat=4)  # it had looked, then stood still, then wrote
+    taken.check()
+    assert json.loads(Remote(URI).read(LOCK) or b"")["token"] == taken.claim.token
+    taken.release()
+
+
+def test_f26_an_owner_that_stood_still_under_its_beat_waits_for_who_took_over(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    stale = Owner(Remote(URI), claim(tmp_path, "a"))
+    stale._ended.set()
+    stale._thread.join()
+    clock = iter([0.0, 1e6])
+    monkeypatch.setattr(owner, "_now_s", lambda: next(clock))
+    monkeypatch.setattr(owner.time, "sleep", lambda _: abandon(Remote(URI)))
+    with pytest.raises(RunFolderError, match="taken over by process 7 on far"):
+        stale._beat_once()
+    with pytest.raises(RunFolderError, match="taken over by process 7 on far"):
+        stale.check()
 
 
 def test_an_owner_of_this_machine_whose_lock_is_free_is_not_waited_for(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from tests.small_runs import RUNS, Left, Watcher, assert_same_run, experiment, p
 def _no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)
     monkeypatch.setattr(remote.random, "uniform", lambda low, high: 0.0)
+    monkeypatch.setattr(owner, "WATCH_S", 0.05)
     monkeypatch.setattr(owner, "BEAT_S", 60.0)  # a beat would be one more change
 
 
@@ -240,6 +242,93 @@ def test_f26_a_writer_that_was_taken_over_commits_nothing_more(bucket: Bucket):
                 ledger.close()
     assert len(bucket.changes) == before
     assert json.loads(lock.read_text())["token"] == "t"
+
+
+def test_f26_a_retry_does_not_commit_what_was_taken_over_meanwhile(bucket: Bucket):
+    """A store in trouble for longer than a takeover takes: the try after it must not succeed."""
+    config, lock = experiment(), bucket.folder / "run" / ".lock.json"
+    victim = "run/rounds/0001/MANIFEST.json"
+
+    def taken_over_meanwhile(verb: str, name: str) -> None:
+        if (verb, name) == ("write", victim):
+            told = json.loads(lock.read_text())
+            lock.write_text(json.dumps({**told, "token": "t", "number": 2, "host": "far"}))
+            bucket.live()
+            raise OSError(WORDS.format("SLOW_DOWN"))
+
+    with pytest.raises(RunFolderError, match=r"taken over by process .* on far"):
+        with staged(URI) as folder:
+            ledger = Ledger.open(folder, config, IDENTITY, ENVIRONMENT)
+            commit(ledger, 0)
+            bucket.meet = taken_over_meanwhile
+            try:
+                commit(ledger, 1)
+            finally:
+                ledger.close()
+    assert ("write", victim) not in bucket.changes
+
+
+@pytest.mark.parametrize("victim", ["rounds/0001/MANIFEST.json", "rounds/0001/metrics.json"])
+def test_f26_a_late_write_of_an_owner_that_stood_still_is_written_over(
+    victim: str, undisturbed: Callable[[str], Left], bucket: Bucket, tmp_path: Path
+):
+    """It had looked at its claim, then stood still: nobody can stop the one object on its way."""
+    lock = bucket.folder / "run" / ".lock.json"
+
+    damaged = list[bytes]()
+
+    def late(_: int, name: str) -> None:
+        first = watch.names.count("started") == 2 and watch.names[-2] != name
+        if name == "training" and first:  # of round 2: round 1 is committed
+            path = bucket.folder / "run" / victim
+            damaged.append(path.read_bytes())
+            path.write_bytes(damaged[0][:-9])
+            assert json.loads(lock.read_text())["number"] == 4 + 1
+
+    def stop(_: int, name: str) -> None:
+        if stopped.names.count("started") == 2:
+            raise Stopped("asked to")
+
+    stopped = Watcher(stop)
+    with pytest.raises(Stopped):
+        play("glister", watch=stopped)
+    abandoned = {"token": "t", "host": "far", "pid": 7, "since": "then", "lock": "1:1:1"}
+    lock.write_text(json.dumps({**abandoned, "beat": 1, "number": 4}))
+    watch = Watcher(late)
+    play("glister", resume=True, watch=watch)
+    assert damaged == [(bucket.folder / "run" / victim).read_bytes()]
+    assert_same_run(left(bucket), undisturbed("glister"))
+
+
+def test_f26_a_run_ends_once_its_folder_is_known_to_be_taken_over(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+):
+    """In the middle of a round, not at its commit: a long round is not trained for nothing."""
+    monkeypatch.setattr(owner, "BEAT_S", 0.01)
+    lock, lost = bucket.folder / "run" / ".lock.json", threading.Event()
+    ours, refuse_lost = list[owner.Owner](), owner.Owner.refuse_lost
+
+    def told(self: owner.Owner) -> None:
+        ours.append(self)
+        try:
+            refuse_lost(self)
+        except RunFolderError:
+            lost.set()
+            raise
+
+    def see(_: int, name: str) -> None:
+        if name == "training" and not lost.is_set():
+            other = {**vars(ours[0].claim), "token": "t", "number": 2, "host": "far"}
+            lock.with_name("new").write_text(json.dumps(other))
+            os.replace(lock.with_name("new"), lock)
+            assert lost.wait(60)
+
+    monkeypatch.setattr(owner.Owner, "refuse_lost", told)
+    watch = Watcher(see)
+    with pytest.raises(RunFolderError, match=r"taken over by process .* on far"):
+        play("glister", watch=watch)
+    assert watch.names.count("training") == 1
+    assert not list(bucket.folder.rglob("rounds/*/MANIFEST.json"))
 
 
 def test_f26_a_used_folder_and_one_of_something_else_are_refused_and_left_alone(bucket: Bucket):
