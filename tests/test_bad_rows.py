@@ -18,12 +18,11 @@ from raysubset.cli import call
 from raysubset.errors import DataError, RunFolderError, Stopped, TrainingDiverged
 from raysubset.experiment import Experiment, nest
 from raysubset.learn.skipped import SKIPPED
-from raysubset.learn.sources import load_sources
 from raysubset.local_run import run_local
 from raysubset.preparation import Prepared, parts_table, prepare
 from raysubset.report.run_report import write_report
 from tests.bad_sources import KINDS, ROWS, Source, chosen_ids
-from tests.learn.sources_on_disk import DEFAULTS, png, write_images
+from tests.learn.sources_on_disk import load, png, write_images
 from tests.small_runs import Left, Watcher, assert_same_run
 
 HERE = "tests.test_bad_rows"
@@ -88,10 +87,9 @@ def test_f11_f12_f16_bad_rows_that_are_skipped_are_listed_and_never_trained_on(
 
 
 def test_f11_f12_f16_the_rows_that_stay_keep_their_ids_and_content(source: Source):
-    options: dict[str, Any] = {**DEFAULTS, "path": str(source.path)}
-    left = load_sources(**{**options, "on_bad_row": "skip"}).train
+    left = load(source.path, on_bad_row="skip").train
     source.mend()
-    whole = load_sources(**options).train
+    whole = load(source.path).train
     assert whole.id_N.tolist() == list(range(ROWS)) and whole.skipped == ()
     assert set(left.id_N.tolist()) == set(range(ROWS)) - set(source.bad)
     content, label = whole.take(left.id_N)
@@ -247,7 +245,8 @@ def test_f19_an_image_that_stands_in_train_and_test_is_counted_and_named_in_the_
 ):
     images = {"train": range(ROWS), "val": range(100, 109), "test": (500, 20, 501)}
     for part, seeds in images.items():
-        content, labels = [png(i) for i in seeds], [i % 3 for i in range(len(seeds))]
+        content: list[bytes | None] = [png(i) for i in seeds]
+        labels = [i % 3 for i in range(len(seeds))]
         if part == "train":
             content[9] = content[8]
         write_images(tmp_path / "data" / f"{part}.parquet", content, labels)

@@ -11,16 +11,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from raysubset.answers import explain, export
 from raysubset.core.factors import GradientFactors
-from raysubset.core.ground_set import LocalGroundSet
+from raysubset.core.ground_set import LocalGroundSet, Taken
 from raysubset.errors import Stopped
 from raysubset.learn.choosing import filter_pool
 from raysubset.learn.data import Dataset
 from raysubset.local_run import run_local
 from raysubset.preparation import Prepared, with_strategy
-from raysubset.strategies.uniform import Random
 from tests.small_runs import Left, Watcher, assert_same_run, prepared
 
 FIRST = {"above float32": 2**24 + 1, "above float64": 2**53 + 1}
@@ -88,13 +88,15 @@ def test_f37_every_file_and_answer_of_a_run_tells_large_ids_exactly(tmp_path: Pa
     assert (why.id, why.part) == (ids[0], "pool") and why.choices[-1].rank == 1
 
 
-def test_f37_more_rows_than_float32_can_number_are_drawn_from_to_the_last():
-    """2^24 + 5 rows: a position that went through float32 would never be odd above 2^24."""
-    size, budget = 2**24 + 5, 1000
-    label_N = np.zeros(size, dtype=np.int64)
-    label_N[2**24 :] = 1
-    pool = LocalGroundSet(GradientFactors.from_labels(label_N, 2))
-    chosen = Random(balance="equal").select(pool, None, budget, 7)
-    assert len(set(chosen.ids.tolist())) == budget == len(chosen.ids)
-    # The second class is the last five rows, and equal quotas take all that it holds.
-    assert set(chosen.ids[chosen.labels == 1].tolist()) == set(range(2**24, size))
+def the_last_ones(factors: GradientFactors) -> torch.Tensor:
+    """Gains that rise by a row at a time above 2^24, and are 0 below."""
+    return (factors.ids_N - 2**24).clamp_(min=0).double()
+
+
+def test_f37_of_more_rows_than_float32_can_number_the_best_are_told_by_their_own_ids():
+    """2^24 + 6 rows: a row number that went through float32 would be even above 2^24."""
+    size = 2**24 + 6
+    pool = LocalGroundSet(GradientFactors.from_labels(np.zeros(size, dtype=np.int64), 2))
+    best = pool.best(the_last_ones, 7, Taken.nothing())
+    last = list(range(size - 1, 2**24, -1))
+    assert best.factors.ids_N.tolist() == [*last, 0, 1]  # ties at 0 go to the lower id

@@ -48,10 +48,10 @@ def test_f16_a_wrong_extension_does_not_matter_to_a_whole_image(tmp_path: Path, 
 BAD: dict[str, tuple[bytes, str]] = {
     "text": (b"a page of text", "no image"),
     "zero bytes": (b"", "empty"),
-    "header alone": (png(0)[:33], "OSError|SyntaxError"),
+    "header alone": (png(0)[:33], "no image"),
     "cut": (png(0)[:-40], "truncated|OSError"),
     "cut jpeg": (encoded(Image.fromarray(pixels(0)), "JPEG")[:-60], "truncated|OSError"),
-    "flipped check": (png(0)[:40] + b"\xff" + png(0)[41:], "Error"),
+    "flipped byte": (png(0)[:60] + bytes([png(0)[60] ^ 255]) + png(0)[61:], "Error"),
     "bomb": (declared(30_000, 30_000), "DecompressionBombError"),
     "half a bomb": (declared(12_000, 12_000), "DecompressionBombWarning"),
     "16 bits": (encoded(Image.new("I;16", (6, 5)), "TIFF"), "not 8 bits deep"),
@@ -75,8 +75,8 @@ def test_f16_a_file_that_is_no_usable_image_is_named_with_its_cause_or_left_out(
     assert bad.where.endswith("a/odd.png") and bad.row == 2 and bad.cause == "unreadable image"
 
 
-def test_f16_pillow_s_limit_of_pixels_stays_on():
-    load(format="digits")
+def test_f16_pillow_s_limit_of_pixels_stays_on(tmp_path: Path):
+    load(with_odd_file(tmp_path, "more.png", png(9)))
     assert Image.MAX_IMAGE_PIXELS == 1024**3 // 4 // 3
 
 
