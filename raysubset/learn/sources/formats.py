@@ -101,7 +101,7 @@ def open_place(place: Place, rule: LabelRule, on_bad: OnBadRow) -> Opened:
     """Return the parts at a place; those given one by one replace the ones found there.
 
     Raises:
-        ConfigError: no label column of the name asked for.
+        ConfigError: no label column of the name asked for, or a file that two parts would read.
         DataError: files that cannot be read or do not go together.
     """
     if place.path is None:
@@ -111,18 +111,28 @@ def open_place(place: Place, rule: LabelRule, on_bad: OnBadRow) -> Opened:
         roots, notes = _with_own(found.roots, place.own)
         _refuse_shared({part: (root,) for part, root in roots.items()})
         return Opened(parts=open_image_folder(roots, on_bad), notes=(*found.notes, *notes))
-    suffixes = TABLE_SUFFIXES if place.format == "tabular" else PARQUET_SUFFIXES
-    tables = table_parts(place.path, suffixes, place.given)
-    own = {part: _own_tables(part, path, suffixes) for part, path in place.own.items()}
-    files, notes = _with_own(tables.files, own)
-    _refuse_shared(files)
+    files, notes = _table_files(place)
     if place.format == "tabular":
         parts = open_tabular(files, rule, on_bad)
     else:
         parts = open_parquet_images(files, rule, on_bad)
     if place.format == "cifar10":
         parts = {part: _named_as_cifar10(raw) for part, raw in parts.items()}
-    return Opened(parts=parts, notes=(*tables.notes, *notes))
+    return Opened(parts=parts, notes=notes)
+
+
+def _table_files(place: Place) -> tuple[dict[Part, tuple[Path, ...]], tuple[str, ...]]:
+    """Return the table files of each part at a place, and what was left aside."""
+    assert place.path is not None, "built-in data has no files"
+    if place.path.is_file():
+        named = {part: (path,) for part, path in place.own.items()}
+        _refuse_shared({"train": (place.path,), **named})
+    suffixes = TABLE_SUFFIXES if place.format == "tabular" else PARQUET_SUFFIXES
+    tables = table_parts(place.path, suffixes, place.given)
+    own = {part: _own_tables(part, path, suffixes) for part, path in place.own.items()}
+    files, notes = _with_own(tables.files, own)
+    _refuse_shared(files)
+    return files, (*tables.notes, *notes)
 
 
 def _check_builtin(format: str, path: str | None, own: Mapping[Part, str]) -> None:
