@@ -259,3 +259,22 @@ def test_f19_an_image_that_stands_in_train_and_test_is_counted_and_named_in_the_
         "1 of 60 pool rows are exact duplicates of an earlier row (first: id 9 train/9.png)",
     ):
         assert told in prepared.notes and told in report
+
+
+def test_f11_a_selection_from_embeddings_lists_the_rows_that_it_left_out_by_their_own_ids(
+    tmp_path: Path,
+):
+    draw = np.random.default_rng(0).normal(size=(ROWS, 4)).astype(np.float32)
+    draw[[7, 31], 2] = np.nan
+    given = tmp_path / "e.npz"
+    np.savez(given, embeddings=draw, labels=np.arange(ROWS) % 3, ids=np.arange(ROWS) + 2**40)
+    words = ["--strategy", "random", "--fraction", "0.5", "--local"]
+    words += ["--embeddings", str(given), "--run-dir", str(tmp_path / "out")]
+    assert call(["select", *words])[0] == 2
+    assert not (tmp_path / "out").exists()
+    assert call(["select", *words, "--on-bad-sample=skip"])[0] == 0
+    assert [int(row["id"]) for row in listed(tmp_path / "out")] == [2**40 + 7, 2**40 + 31]
+    record = json.loads((tmp_path / "out" / "selection.json").read_text())
+    assert SKIPPED in record["files"] and record["identity"]["skipped"]["train"] == 2
+    ids = {int(line) for line in (tmp_path / "out" / "ids.txt").read_text().splitlines()}
+    assert ids and not ids & {2**40 + 7, 2**40 + 31}
