@@ -239,8 +239,10 @@ def _refuse_divergence(fit: Fit) -> None:
 def _metrics(phase: Phase, selection: Selection, fit: Fit, fit_s: float) -> dict[str, Any]:
     inside = fit.metrics.get("seconds_training", 0.0) + fit.metrics.get("seconds_evaluation", 0.0)
     selecting, training = selection.facts.get("seconds_handover", 0.0), max(0.0, fit_s - inside)
+    left_out = selection.left_out.tolist()
     return {
         "strategy": phase.strategy,
+        **({"ids_left_out": left_out} if left_out else {}),
         "visits": phase.visits_before + phase.visits,
         "epochs": phase.epochs.stop,
         **selection.facts,

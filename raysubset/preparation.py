@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,14 +24,15 @@ from raysubset.core.filters import Verdict
 from raysubset.errors import ConfigError, RunFolderError
 from raysubset.experiment import Experiment, flatten
 from raysubset.learn.choosing import Choice, Chooser, filter_pool
-from raysubset.learn.data import Dataset
 from raysubset.learn.models import has_batch_norm, resolved_name
-from raysubset.learn.parts import overlap_notes, trained_on_validation
+from raysubset.learn.parts import Parts, overlap_notes, trained_on_validation
 from raysubset.learn.precision import Measure, decided, seconds_of_a_step
 from raysubset.learn.problem import Problem, make_problem
 from raysubset.learn.scoring import RowRange
+from raysubset.learn.skipped import note_of, summary
 from raysubset.learn.sources import Sources, load_sources
 from raysubset.ledger import Ledger
+from raysubset.listed import table_of_parts, write_skipped
 from raysubset.logs import fields
 from raysubset.named import filters_of, strategy_of
 from raysubset.schedule import KEPT, Phase, plan
@@ -145,6 +146,7 @@ def with_strategy(experiment: Experiment, problem: Problem, verdict: Verdict) ->
         "rows": num_rows,
         "model": model,
         "classes": list(problem.parts.pool.class_names),
+        **skipped_identity(given[0].parts),
     }
     return Prepared(
         experiment=experiment,
@@ -157,6 +159,12 @@ def with_strategy(experiment: Experiment, problem: Problem, verdict: Verdict) ->
         num_parameters=size,
         given=given,
     )
+
+
+def skipped_identity(parts: Parts) -> dict[str, Any]:
+    """Return what of the rows left out is part of a run's identity: {} where none is."""
+    told = summary(parts.skipped)
+    return {"skipped": told} if told else {}
 
 
 def _on_own_rows(
@@ -238,8 +246,8 @@ def _told_why(prepared: Prepared, why: str | None) -> Prepared:
 
 
 def open_ledger(prepared: Prepared, path: str | Path, *, resume: bool = False) -> Ledger:
-    """Return the run's ledger; see `Ledger.open`."""
-    return Ledger.open(
+    """Return the run's ledger, with the bad rows that are left out listed; see `Ledger.open`."""
+    ledger = Ledger.open(
         path,
         prepared.experiment,
         prepared.identity,
@@ -247,6 +255,11 @@ def open_ledger(prepared: Prepared, path: str | Path, *, resume: bool = False) -
         parts=lambda: parts_table(prepared),
         resume=resume,
     )
+    with ExitStack() as until_listed:
+        until_listed.callback(ledger.close)
+        write_skipped(ledger.path, prepared.given[0].parts)
+        until_listed.pop_all()
+    return ledger
 
 
 @contextmanager
@@ -272,22 +285,7 @@ def check_folder(prepared: Prepared, path: str | Path, *, resume: bool = False) 
 
 def parts_table(prepared: Prepared) -> pa.Table:
     """Return (part, id, label, key, dropped): which id is where, and why some cannot be chosen."""
-    parts, reasons = prepared.problem.parts, prepared.verdict.reasons
-    tables: list[pa.Table] = []
-    for name in ("pool", "validation", "tuning", "test"):
-        part: Dataset | None = getattr(parts, name)
-        if part is None:
-            continue
-        dropped = [reasons.get(i) for i in part.id_N.tolist()] if name == "pool" else None
-        columns = {
-            "part": pa.array([name] * part.num_examples, pa.string()),
-            "id": pa.array(part.id_N),
-            "label": pa.array(part.label_N),
-            "key": pa.array(part.keys or [None] * part.num_examples, pa.string()),
-            "dropped": pa.array(dropped or [None] * part.num_examples, pa.string()),
-        }
-        tables.append(pa.table(columns))
-    return pa.concat_tables(tables)
+    return table_of_parts(prepared.problem.parts, prepared.verdict)
 
 
 def new_run_folder(experiment: Experiment, name: str, root: str | Path = "runs") -> Path:
@@ -353,8 +351,9 @@ def _check_model_and_budget(
 def notes_of(experiment: Experiment, problem: Problem, verdict: Verdict) -> tuple[str, ...]:
     """Return what a person should be told of the data and the budget before it starts."""
     parts, notes = problem.parts, []
-    for part in (parts.pool, parts.validation, parts.test):
-        notes += [note for note in part.notes if note not in notes]
+    for part in (parts.pool, parts.validation, parts.tuning, parts.test):
+        notes += [note for note in (part.notes if part else ()) if note not in notes]
+    notes += note_of(parts.skipped)
     notes += overlap_notes(parts)
     dropped = int((~verdict.keep_N).sum())
     if dropped:

@@ -97,6 +97,8 @@ class Screen:
                 f"scored {metrics['examples_scored']:,.0f} in {metrics['seconds_scoring']:.1f} s"
             )
             parts.append(f"greedy {metrics['seconds_greedy']:.1f} s")
+        if left_out := metrics.get("ids_left_out"):
+            parts.append(f"left out {len(left_out):,} rows (NaN or infinity from the model)")
         if "share_of_optimum" in metrics and metrics["share_of_optimum"] > 0:
             parts.append(f"at least {100 * metrics['share_of_optimum']:.0f} % of the best possible")
         parts.append(f"trained in {metrics['seconds_training']:.1f} s")

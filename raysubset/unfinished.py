@@ -16,6 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from raysubset.errors import RunFolderError
 from raysubset.faultpoints import reach
 from raysubset.files import sealed, unsealed, write_json
@@ -64,6 +66,7 @@ def write_choice(folder: Path, selection: Selection, phase: Phase, link: Mapping
         "weighted": selection.weights is not None,
         # Pairs, because the order of names is part of what the history shows.
         "facts": [[name, value] for name, value in selection.facts.items()],
+        "left_out": selection.left_out.tolist(),
     }
     write_json(folder / ROUND, sealed(told))
 
@@ -94,7 +97,8 @@ def _selection(folder: Path, told: Mapping[str, Any]) -> Selection:
     )
     # A fact that was no number (JSON has none such) comes back as one that is none.
     facts = {name: float("nan") if v is None else v for name, v in told["facts"]}
-    selection = replace(selection, fraction=told["fraction"], facts=facts)
+    left_out = np.array(told["left_out"], dtype=np.int64)
+    selection = replace(selection, fraction=told["fraction"], facts=facts, left_out=left_out)
     if told["weighted"] and selection.weights is None:
         weights = selection.gains.copy()
         weights[:] = 1

@@ -108,7 +108,9 @@ def test_observations_are_what_training_saw(tmp_path: Path, monkeypatch: pytest.
         np.testing.assert_allclose(seen.margin_sum_N[row], sum(margins.get(row, [0])), atol=1e-4)
 
 
-def test_the_test_part_is_read_once_and_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_f20_the_test_part_is_read_once_and_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     order: list[str] = []
     count = Scorer.count
     monkeypatch.setattr(

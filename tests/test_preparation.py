@@ -116,7 +116,7 @@ def test_what_cannot_run_is_refused_with_the_remedy_before_anything_is_written(
         (["inf", 2, 1], "rows.csv"),
     ],
 )
-def test_a_bad_row_is_refused_by_file_and_row_before_anything_is_written(
+def test_f11_f12_a_bad_row_is_refused_by_file_and_row_before_anything_is_written(
     row: list[Any], said: str, tmp_path: Path
 ):
     rows = good_rows()
@@ -129,13 +129,13 @@ def test_a_bad_row_is_refused_by_file_and_row_before_anything_is_written(
     assert os.listdir(tmp_path) == ["rows.csv"]
 
 
-def test_a_single_class_is_refused(tmp_path: Path):
+def test_f13_a_single_class_is_refused(tmp_path: Path):
     path = table(tmp_path, [[a, b, 0] for a, b, _ in good_rows()])
     with pytest.raises(DataError, match="class"):
         prepare(of_table(path))
 
 
-def test_a_class_of_validation_that_the_pool_lacks_is_refused(tmp_path: Path):
+def test_f13_a_class_of_validation_that_the_pool_lacks_is_refused(tmp_path: Path):
     path = table(tmp_path, good_rows())
     (tmp_path / "val.csv").write_text("a,b,label\n1,2,0\n1,2,1\n3,4,2\n")
     with pytest.raises(DataError, match="validation"):
@@ -163,7 +163,7 @@ def test_a_model_without_batch_norm_needs_one_row_per_rank():
         prepared(selection__fraction=0.015)
 
 
-def test_a_budget_below_the_classes_is_a_warning():
+def test_f14_a_budget_below_the_classes_is_a_warning():
     ready = prepared(model__name=f"{HERE}:sure", selection__fraction=0.05)
     notes = [note for note in ready.notes if "below the 10 classes" in note]
     assert len(notes) == 1
@@ -177,7 +177,7 @@ def test_the_default_experiment_runs_on_the_embedded_data():
     assert ready.phases[-1].strategy == "glister"
 
 
-def test_duplicates_are_told_and_dropped_where_asked(tmp_path: Path):
+def test_f19_duplicates_are_told_and_dropped_where_asked(tmp_path: Path):
     rows = good_rows(80)
     rows[::4] = rows[1::4]
     path = table(tmp_path, rows)

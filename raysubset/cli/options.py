@@ -21,6 +21,7 @@ SHORT = {
     "--strategy": "--selection.strategy",
     "--fraction": "--selection.fraction",
     "--epochs": "--training.epochs",
+    "--on-bad-sample": "--data.on_bad_row",
 }
 BUILT_IN_DATA = ("digits", "cifar10")
 

@@ -22,7 +22,7 @@ from raysubset.core.keys import derive_key
 from raysubset.core.lookahead import Lookahead
 from raysubset.core.scores import RandomKey
 from raysubset.core.watched import Watch, WatchedGroundSet
-from raysubset.errors import ConfigError
+from raysubset.errors import ConfigError, DataError, TrainingDiverged
 from raysubset.faultpoints import reach
 from raysubset.learn.data import Dataset
 from raysubset.learn.numerics import full_fp32
@@ -237,14 +237,32 @@ def choose(
     """Return the selection from the ranges' outputs, in their order, on one device."""
     reach("selection.greedy")
     split = choice.num_validation
+    left_out = _left_out(outputs[split:], choice.budget)
     with full_fp32():
         factors = GradientFactors.concat([factors_of(out, device) for out in outputs[split:]])
-        local = LocalGroundSet(factors)
+        ground_set: GroundSet = LocalGroundSet(factors)
         lookahead = _lookahead(outputs[:split], device)
-        if progress is None:
-            return _timed(choice, local, lookahead)
-        watched = WatchedGroundSet(local, _told(progress, choice.budget))
-        return _timed(choice, watched, lookahead)
+        if progress is not None:
+            ground_set = WatchedGroundSet(ground_set, _told(progress, choice.budget))
+        return replace(_timed(choice, ground_set, lookahead), left_out=left_out)
+
+
+def _left_out(outputs: Sequence[RangeOutput], budget: int) -> np.ndarray:
+    """Return the ids that cannot be chosen; refuse where these are most, or too few are left."""
+    left_out = np.concatenate([out.left_out for out in outputs])
+    rows = sum(len(out.ids) for out in outputs)
+    told = (
+        f"the model gives NaN or infinity for {len(left_out):,} of {rows + len(left_out):,} pool "
+        f"rows, first ids {left_out[:10].tolist()}"
+    )
+    if len(left_out) > rows:
+        raise TrainingDiverged(f"{told}; lower --training.lr or set --training.clip_norm.")
+    if rows < budget:
+        raise DataError(
+            f"{told}, which leaves {rows:,} for a budget of {budget:,}; repair these rows, or "
+            "lower --selection.fraction."
+        )
+    return left_out
 
 
 def _told(progress: Progress, budget: int) -> Watch:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from raysubset.errors import DataError
+from raysubset.learn.skipped import Skipped
 
 _NAMED_AT_MOST = 10
 
@@ -47,6 +48,8 @@ class Dataset:
     """Names of the F features; None for images."""
     notes: tuple[str, ...] = ()
     """What a person should be told: rows skipped, files ignored, images converted."""
+    skipped: tuple[Skipped, ...] = ()
+    """Rows of the source that are not held because they are bad; no part of the fingerprint."""
 
     def __post_init__(self) -> None:
         self._check_content()
@@ -134,7 +137,12 @@ class Dataset:
         position_K = self.position_of(ids)
         return self.content[position_K], self.label_N[position_K]
 
-    def at(self, positions: NDArray[np.int64], notes: Sequence[str] = ()) -> Dataset:
+    def at(
+        self,
+        positions: NDArray[np.int64],
+        notes: Sequence[str] = (),
+        skipped: tuple[Skipped, ...] = (),
+    ) -> Dataset:
         """Return a copy of the rows at these ascending positions, with these notes instead."""
         keys = None if self.keys is None else tuple(self.keys[i] for i in positions)
         return replace(
@@ -144,6 +152,7 @@ class Dataset:
             id_N=self.id_N[positions],
             keys=keys,
             notes=tuple(notes),
+            skipped=skipped,
         )
 
     @cached_property

@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from raysubset.core.keys import derive_key
 from raysubset.errors import ConfigError, DataError
 from raysubset.learn.data import Dataset
+from raysubset.learn.skipped import Skipped
 from raysubset.learn.sources import Sources
 from raysubset.learn.sources.strata import allot, draw, rows_of_share, share_in
 
 _TEST_SHARE = 0.2
 _VALIDATION_SHARE = 0.1
+_NAMED = 3
 _ENOUGH_ROWS = 3  # a class with fewer cannot stand in the pool, in validation and in test
 
 IntArray = NDArray[np.int64]
@@ -56,6 +58,12 @@ class Parts:
         """Return how many rows each part has, and the number of classes."""
         sizes = {name: part.num_examples for name, part in _named(self).items()}
         return {**sizes, "tuning": sizes.get("tuning", 0), "classes": self.pool.num_classes}
+
+    @property
+    def skipped(self) -> dict[str, tuple[Skipped, ...]]:
+        """Bad rows that are left out, by the part that they are of; the pool's are train rows."""
+        named = {"train" if n == "pool" else n: d.skipped for n, d in _named(self).items()}
+        return {name: skipped for name, skipped in named.items() if skipped}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -94,8 +102,8 @@ def split_parts(
 
     Raises:
         ConfigError: a share outside (0, 1), or shares that leave no pool.
-        DataError: too few rows, a class in another part that the pool lacks, or a held-out row
-            without a trusted label.
+        DataError: too few rows, a class in another part that the pool lacks, a held-out row
+            without a trusted label, or a test part that is a copy of validation or tuning.
     """
     given = {"test": test, "validation": validation, "tuning": tuning}
     shares = {part: share_in(value, part) for part, value in given.items()}
@@ -115,6 +123,7 @@ def split_parts(
         held, notes = sources.trusted.relabelled(held)
         kept = [f"{', '.join(own)}: files of their own, which keep their labels"] if own else []
         pool = replace(pool, notes=(*pool.notes, *notes, *kept))
+    _refuse_same_rows(own)
     split = {**own, **held}
     parts = Parts(
         pool=pool,
@@ -162,33 +171,74 @@ def _union(first: Dataset, second: Dataset) -> Dataset:
 def overlap_notes(parts: Parts) -> tuple[str, ...]:
     """Return a sentence for each kind of exact duplicate, by content without labels.
 
-    Duplicates inside the pool cost budget twice; pool rows in another part leak its labels.
+    Duplicates inside the pool cost budget twice; pool rows in another part leak its labels, and so
+    do rows of validation or tuning in test.
     """
     pool = parts.pool.content_digest_N
-    repeated = len(pool) - len(np.unique(pool))
-    notes = []
-    if repeated:
+    repeats = np.delete(np.arange(len(pool)), np.unique(pool, return_index=True)[1])
+    notes: list[str] = []
+    if len(repeats):
         notes.append(
-            f"{repeated:,} of {len(pool):,} pool rows are exact duplicates of an earlier row"
+            f"{len(repeats):,} of {len(pool):,} pool rows are exact duplicates of an earlier row "
+            f"(first: {_first_of(parts.pool, repeats)})"
         )
     named = _named(parts)
     for first, second in (
         ("pool", "validation"),
         ("pool", "tuning"),
         ("pool", "test"),
+        ("validation", "tuning"),
         ("validation", "test"),
+        ("tuning", "test"),
     ):
         if first in named and second in named:
-            digest_N = named[first].content_digest_N
-            shared = int(np.isin(digest_N, named[second].content_digest_N).sum())
-            if shared:
-                notes.append(f"{shared:,} of {len(digest_N):,} {first} rows also stand in {second}")
+            notes += _shared(first, named[first], second, named[second])
     return tuple(notes)
+
+
+def _shared(first: str, a: Dataset, second: str, b: Dataset) -> list[str]:
+    """Return the sentence on rows of one part that also stand in another, if there are any."""
+    at = np.flatnonzero(np.isin(a.content_digest_N, b.content_digest_N))
+    size = f"{len(at):,} of {a.num_examples:,} {first} rows"
+    return [f"{size} also stand in {second} (first: {_first_of(a, at)})"] if len(at) else []
+
+
+def _first_of(part: Dataset, at: IntArray) -> str:
+    """Return how a person finds the first of these rows."""
+    ids = part.id_N[at[:_NAMED]].tolist()
+    if part.keys is None:
+        return f"id {', '.join(map(str, ids))}"
+    return ", ".join(f"id {i} {part.keys[p]}" for i, p in zip(ids, at[:_NAMED], strict=True))
 
 
 def _named(parts: Parts) -> dict[str, Dataset]:
     named = {"pool": parts.pool, "validation": parts.validation, "test": parts.test}
     return named if parts.tuning is None else {**named, "tuning": parts.tuning}
+
+
+def _refuse_same_rows(own: Mapping[str, Dataset]) -> None:
+    """Refuse a test part that is a copy of the part that drives the selection, or chooses options.
+
+    Raises:
+        DataError: the same rows with the same labels, in whatever order.
+    """
+    for name, use in (("validation", "drives the selection"), ("tuning", "chooses options")):
+        if name in own and "test" in own and _are_the_same_rows(own[name], own["test"]):
+            raise DataError(
+                f"the test part holds the very rows of the {name} part "
+                f"({own['test'].num_examples:,}, by content and label), which {use}: a score on "
+                "them is too good. Name another --data.test, or leave it out: it is then split off "
+                "the train rows"
+            )
+
+
+def _are_the_same_rows(first: Dataset, second: Dataset) -> bool:
+    """Return whether two parts hold the same rows by content and label, in whatever order."""
+    if first.num_examples != second.num_examples:
+        return False
+    a, b = (np.lexsort((part.label_N, part.content_digest_N)) for part in (first, second))
+    same_content = np.array_equal(first.content_digest_N[a], second.content_digest_N[b])
+    return same_content and np.array_equal(first.label_N[a], second.label_N[b])
 
 
 def _check_shares(todo: Mapping[str, float]) -> None:
@@ -218,7 +268,7 @@ def _split(
         split[part] = train.at(left[drawn])
         left = left[~drawn]
         base = len(left) if part == "test" else base
-    return split, train.at(left, notes=train.notes)
+    return split, train.at(left, train.notes, train.skipped)
 
 
 def _draw_part(

@@ -41,6 +41,8 @@ class Problem:
         seed: the run's seed.
         normalize: fitted on the pool.
         import_from: the folder in which a `module:factory` may lie.
+        skip_bad_rows: whether pool rows for which the model gives NaN or infinity are left out of
+            a choice, instead of ending the run.
     """
 
     parts: Parts
@@ -51,6 +53,7 @@ class Problem:
     seed: int
     normalize: Normalize
     import_from: str
+    skip_bad_rows: bool = False
 
     @property
     def in_shape(self) -> tuple[int, ...]:
@@ -175,6 +178,7 @@ def make_problem(
         seed=seed,
         normalize=fit_normalize(parts.pool.content),
         import_from=import_from or os.getcwd(),
+        skip_bad_rows=data.on_bad_row == "skip",
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,11 @@ class RowRange:
     ids: np.ndarray
 
 
+def no_ids() -> np.ndarray:
+    """Return an empty array of ids."""
+    return np.zeros(0, dtype=np.int64)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RangeOutput:
     """What a range gave: numpy, because that crosses processes without a copy.
@@ -54,6 +59,8 @@ class RangeOutput:
         labels: int64 (B,).
         logits: float32 (B, C).
         embeddings: float32 (B, H); (B, 0) where only the bias gradient is asked for.
+        left_out: int64, ids of the range that are not among `ids`: the model gives NaN or infinity
+            for them, and bad rows are skipped.
     """
 
     index: int
@@ -61,6 +68,7 @@ class RangeOutput:
     labels: np.ndarray
     logits: np.ndarray
     embeddings: np.ndarray
+    left_out: np.ndarray = field(default_factory=no_ids)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,21 +132,27 @@ class Scorer:
         """Return logits and embeddings of a range; the head's product is taken in fp32.
 
         Raises:
-            TrainingDiverged: the model gives NaN or infinity (first ids named).
+            TrainingDiverged: the model gives NaN or infinity (first ids named); pool rows are
+                left out instead where the problem skips bad rows.
         """
         given = given or self._own(rows)
         size, width = len(given.label_K), self.head.in_features if embeddings else 0
         logits_BC = torch.empty(size, self.head.num_classes, device=self.device)
         embedding_BH = torch.empty(size, width, device=self.device)
         self._fill(logits_BC, embedding_BH, given)
-        self._refuse_non_finite(logits_BC, rows)
-        return RangeOutput(
+        whole = RangeOutput(
             index=rows.index,
             ids=rows.ids,
             labels=np.array(given.label_K),  # not a view: it would hold the whole block
             logits=logits_BC.cpu().numpy(),
             embeddings=embedding_BH.cpu().numpy(),
         )
+        bad_B = _not_finite(logits_BC)
+        if bad_B is None:
+            return whole
+        if rows.part == "pool" and self.problem.skip_bad_rows:
+            return _without(whole, bad_B)
+        raise _diverged(rows, bad_B)
 
     def _fill(self, logits_BC: Tensor, embedding_BH: Tensor, given: RangeRows) -> None:
         """Write a range's logits and embeddings, batch by batch, where they will stay."""
@@ -184,15 +198,40 @@ class Scorer:
             self._whole[rows.part] = whole(self.problem.parts.named(rows.part))
         return range_rows([self._whole[rows.part]], rows.ids)
 
-    def _refuse_non_finite(self, logits_BC: Tensor, rows: RowRange) -> None:
-        if bool(logits_BC.sum().isfinite()):
-            return  # no sum over a NaN or an infinity is finite; this reads the logits once
-        bad = (~torch.isfinite(logits_BC)).any(1).nonzero().flatten().tolist()
-        if bad:
-            raise TrainingDiverged(
-                f"the model gives NaN or infinity for {len(bad)} rows of {rows.part}, first ids "
-                f"{rows.ids[bad[:10]].tolist()}; lower --training.lr or set --training.clip_norm."
-            )
+
+def _not_finite(logits_BC: Tensor) -> np.ndarray | None:
+    """Return the mask of rows that hold NaN or infinity; None where none does."""
+    if bool(logits_BC.sum().isfinite()):
+        return None  # no sum over a NaN or an infinity is finite; this reads the logits once
+    bad_B = (~torch.isfinite(logits_BC)).any(1).cpu().numpy()
+    return bad_B if bad_B.any() else None
+
+
+def _without(whole: RangeOutput, bad_B: np.ndarray) -> RangeOutput:
+    """Return a range's output without some rows, whose ids it tells instead."""
+    return RangeOutput(
+        index=whole.index,
+        ids=whole.ids[~bad_B],
+        labels=whole.labels[~bad_B],
+        logits=whole.logits[~bad_B],
+        embeddings=whole.embeddings[~bad_B],
+        left_out=whole.ids[bad_B],
+    )
+
+
+def _diverged(rows: RowRange, bad_B: np.ndarray) -> TrainingDiverged:
+    """Return the error about rows for which the model gives NaN or infinity."""
+    bad, good = rows.ids[bad_B], int((~bad_B).sum())
+    remedy = "lower --training.lr or set --training.clip_norm."
+    if good and rows.part == "pool":
+        remedy = (
+            f"beside them it gives numbers for {good}, so look at these rows, or leave such rows "
+            f"out of the choice with --data.on_bad_row skip. If the training diverged, {remedy}"
+        )
+    return TrainingDiverged(
+        f"the model gives NaN or infinity for {len(bad)} rows of {rows.part}, first ids "
+        f"{bad[:10].tolist()}; {remedy}"
+    )
 
 
 def merge_counts(counts: list[RangeCounts]) -> dict[str, float]:

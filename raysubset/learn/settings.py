@@ -90,7 +90,9 @@ class DataSettings(Settings):
     """Which rows are test rows, where they are split off: by this seed (default: the run's own)."""
 
     on_bad_row: Literal["refuse", "skip"] = "refuse"
-    """What an unreadable row does: stop the run, or be skipped, counted and listed."""
+    """What a bad row (unreadable image, missing label or value, NaN) does: stop the run before any
+    work, or be skipped: never chosen nor trained on, counted, and listed in skipped.csv. At most
+    half of the rows. --on-bad-sample is the same option."""
 
     limit: Annotated[int, Field(ge=1)] | None = None
     """Keep at most this many train rows (and test rows), drawn by seed: a quicker look."""

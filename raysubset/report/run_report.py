@@ -142,11 +142,26 @@ def _notes(record: RunRecord) -> list[str]:
             f"GLISTER's step overshot in {counted(len(worse), 'round')} ({named}): its own model "
             "says that the loss rises; lower selection.glister.step_size."
         )
+    notes += _left_out_of_choices(record)
     notes.append(
         "One run is one seed: a figure without a spread. `raysubset frontier` repeats it over "
         "seeds, beside its controls."
     )
     return notes
+
+
+def _left_out_of_choices(record: RunRecord) -> list[str]:
+    """Return the sentence on rows that could not be chosen for what the model gave for them."""
+    told = {r["round"]: r["ids_left_out"] for r in record.rounds if r.get("ids_left_out")}
+    if not told:
+        return []
+    ids = sorted({id_ for each in told.values() for id_ in each})
+    first = ", ".join(str(id_) for id_ in ids[:10])
+    return [
+        f"The model gave NaN or infinity for {counted(len(ids), 'row')} (id {first}"
+        f"{', ...' if len(ids) > 10 else ''}) in {counted(len(told), 'round')}: left out of the "
+        "choice there, and listed in each round's metrics.json."
+    ]
 
 
 def _charts(record: RunRecord, choices: Choices | None, pool: PoolRows | None) -> list[Chart]:

@@ -80,6 +80,8 @@ def parts_table(record: RunRecord) -> Table:
     for name, use in uses.items():
         if parts.get(name):
             rows.append((name, count(parts[name]), count(parts[name]), use))
+    if left_out := _left_out(record):
+        rows.append(("left out", count(left_out), "0", "bad rows, each listed in skipped.csv"))
     part, size, labels, use = zip(*rows, strict=True)
     return Table(
         columns=(
@@ -89,6 +91,12 @@ def parts_table(record: RunRecord) -> Table:
             Column(name="for", cells=use, words=True),
         )
     )
+
+
+def _left_out(record: RunRecord) -> int:
+    """Return how many bad rows the run left out."""
+    skipped: Mapping[str, Any] = record.identity.get("skipped") or {}
+    return sum(rows for rows in skipped.values() if isinstance(rows, int))
 
 
 def environment_table(record: RunRecord) -> Table:

@@ -1,6 +1,7 @@
 """What a selection leaves behind: the ids with their gains, and what was asked of which inputs.
 
 DIR/selection.parquet (rank, id, label, gain, weight, key) · ids.txt|csv|json
+DIR/skipped.csv (bad rows that were left out, where there are any)
 DIR/selection.json (written last: a folder that has it is whole)
 """
 
@@ -25,6 +26,8 @@ from raysubset.errors import RunFolderError
 from raysubset.files import nearest_folder, sealed, write_json
 from raysubset.learn.checkpoint import file_hash
 from raysubset.learn.data import Dataset
+from raysubset.learn.skipped import SKIPPED
+from raysubset.listed import write_skipped
 from raysubset.preparation import environment
 from raysubset.records import write_table
 from raysubset.selecting.ready import Ready
@@ -158,6 +161,7 @@ def write_selected(
             table = table_of(selection, ready.problem.parts.pool)
             write_table(path / TABLE, table)
             ids = write_ids(path / f"ids.{ids_format}", table, ids_format)
+            write_skipped(path, ready.problem.parts)
             selected = _selected(path, ids, ready, selection, seconds)
             write_json(path / RECORD, sealed(_record(path, ready, selection, selected, how)))
             for file in (path / TABLE, ids, path / RECORD):
@@ -245,7 +249,8 @@ def _classes(ready: Ready, selection: Selection) -> tuple[ClassCount, ...]:
 def _record(
     path: Path, ready: Ready, selection: Selection, selected: Selected, how: Mapping[str, Any]
 ) -> dict[str, Any]:
-    names = (TABLE, selected.ids.rpartition("/")[2])
+    names = [TABLE, selected.ids.rpartition("/")[2]]
+    names += [SKIPPED] if ready.problem.parts.skipped else []
     facts = {k: v for k, v in selection.facts.items() if not k.startswith("seconds_")}
     result = asdict(selected)
     for name in ("run_dir", "ids", "selection"):

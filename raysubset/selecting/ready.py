@@ -30,7 +30,7 @@ from raysubset.learn.problem import Problem, make_problem
 from raysubset.learn.spool import Spool, is_spooled, pool_rows
 from raysubset.learn.states import fitted, read_state
 from raysubset.named import filters_of
-from raysubset.preparation import chooser_of, notes_of
+from raysubset.preparation import chooser_of, notes_of, skipped_identity
 from raysubset.schedule import Phase
 from raysubset.selecting.inputs import checkpoint_input, file_inputs
 from raysubset.selecting.point import Point, is_of_run, read_point
@@ -222,6 +222,7 @@ def _ready(experiment: Experiment, found: _Found) -> Ready:
             "pool": num_pool,
             "model": found.model,
             "classes": list(problem.parts.pool.class_names),
+            **skipped_identity(problem.parts),
         },
         inputs=(data, *found.inputs),
         notes=(*notes_of(experiment, problem, verdict), *found.notes),

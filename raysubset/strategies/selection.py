@@ -29,6 +29,8 @@ class Selection:
         epochs: the ids are this many slices of equal size, one an epoch (1: the same ids in
             every epoch that the selection serves).
         facts: named figures about the choice (certificate, seconds), for the record.
+        left_out: int64, ids that could not be chosen because the model gave NaN or infinity for
+            them; empty but where bad rows are skipped.
     """
 
     ids: np.ndarray
@@ -41,6 +43,7 @@ class Selection:
     round: int = -1
     epochs: int = 1
     facts: Mapping[str, float] = field(default_factory=dict[str, float])
+    left_out: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def __post_init__(self) -> None:
         """Refuse slices that do not divide the ids."""

@@ -100,7 +100,7 @@ def everything(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_bad_input_is_refused_in_a_sentence(
+def test_f12_f13_f14_f17_bad_input_is_refused_in_a_sentence(
     case: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -33,7 +33,7 @@ def with_value(value: float, rows: list[int]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_the_first_ten_rows_that_are_not_finite_are_named(value):
+def test_f11_the_first_ten_rows_that_are_not_finite_are_named(value):
     rows = list(range(3, 27, 2))
     with pytest.raises(DataError, match=r"in 12 rows, first rows \[3, 5, 7, 9, .*, 21\]"):
         factors_from(embedding_NH=with_value(value, rows))
@@ -52,7 +52,7 @@ def test_values_whose_sum_overflows_are_no_infinity():
     assert bool(torch.isfinite(factors.residual_NC).all())
 
 
-def test_logits_that_overflow_are_refused_with_their_rows():
+def test_f11_logits_that_overflow_are_refused_with_their_rows():
     embedding_NH = given_arrays()["embedding_NH"].astype(np.float32)
     embedding_NH[7] = 3e38
     weight_CH = np.full((C, H), 2.0, dtype=np.float32)
@@ -61,7 +61,7 @@ def test_logits_that_overflow_are_refused_with_their_rows():
 
 
 @pytest.mark.parametrize(("label", "shown"), [(-1, "-1"), (3, "3"), (255, "255")])
-def test_labels_out_of_range_are_named_with_value_row_and_range(label, shown):
+def test_f12_labels_out_of_range_are_named_with_value_row_and_range(label, shown):
     label_N = np.zeros(N, dtype=np.int64)
     label_N[[5, 8]] = label
     with pytest.raises(DataError, match=rf"holds {shown} at row 5.* 0\.\.2 \(rows: \[5, 8\]\)"):
@@ -69,7 +69,7 @@ def test_labels_out_of_range_are_named_with_value_row_and_range(label, shown):
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.bool_, object, "U1"])
-def test_labels_that_are_no_whole_numbers_are_refused_with_their_type(dtype):
+def test_f12_labels_that_are_no_whole_numbers_are_refused_with_their_type(dtype):
     with pytest.raises(DataError, match="label_N has type"):
         factors_from(label_N=np.zeros(N, dtype=dtype))
 

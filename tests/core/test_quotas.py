@@ -54,7 +54,7 @@ def test_quotas_are_those_of_an_exhaustive_search(balance, case):
 
 
 @given(case=cases())
-def test_a_budget_below_the_classes_goes_to_the_largest_shares(case):
+def test_f14_a_budget_below_the_classes_goes_to_the_largest_shares(case):
     pool_C, validation_C, _ = case
     held = [c for c, count in enumerate(pool_C) if count]
     order = sorted(held, key=lambda c: (-validation_C[c], c))
@@ -80,7 +80,7 @@ def test_quotas_can_be_equal():
     assert class_quotas("equal", 10, [20, 80], [9, 1]) == [5, 5]
 
 
-def test_what_a_class_cannot_give_goes_to_the_others_in_the_same_proportion():
+def test_f13_what_a_class_cannot_give_goes_to_the_others_in_the_same_proportion():
     # 60 : 20 : 20 of 100; class 0 holds 10, so 90 are left to share 1 : 1.
     assert class_quotas("validation", 100, [10, 99, 99], [60, 20, 20]) == [10, 45, 45]
     # 4 : 2 : 1 of 70; class 0 holds 10, so 60 are left to share 2 : 1.
@@ -102,7 +102,7 @@ def test_classes_that_validation_lacks_fill_what_the_others_cannot_give():
 
 
 @pytest.mark.parametrize("balance", BALANCES)
-def test_a_class_that_the_pool_lacks_gets_nothing(balance):
+def test_f13_a_class_that_the_pool_lacks_gets_nothing(balance):
     quota_C = class_quotas(balance, 10, [50, 0, 50], [4, 4, 2])
     assert quota_C[1] == 0
     assert sum(quota_C) == 10

@@ -62,7 +62,7 @@ def test_a_rare_class_one_that_a_part_lacks_and_rows_in_test_are_warned_about():
     assert "pool rows also stand in test" in leaked.found
 
 
-def test_bad_rows_are_counted_listed_and_stop_the_run_unless_they_are_skipped(tmp_path: Path):
+def test_f16_bad_rows_are_counted_listed_and_stop_the_run_unless_they_are_skipped(tmp_path: Path):
     images = [png(i) for i in range(60)]
     images[7], images[30] = b"no image", images[30][:40]
     path = write_images(tmp_path / "train.parquet", images, [i % 3 for i in range(60)])

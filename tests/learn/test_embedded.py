@@ -83,7 +83,7 @@ def test_other_floats_become_float32_and_that_is_told(tmp_path: Path, kind: Any)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
-def test_rows_that_are_not_finite_are_refused_by_id_or_left_out(tmp_path: Path, value: float):
+def test_f11_rows_that_are_not_finite_are_refused_by_id_or_left_out(tmp_path: Path, value: float):
     wide = EMBEDDINGS.astype(np.float64)
     wide[[7, 31], 2] = value
     text = npz(tmp_path, embeddings=wide, labels=LABELS, ids=np.arange(N) + 100)

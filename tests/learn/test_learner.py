@@ -119,7 +119,7 @@ def test_another_seed_is_another_run():
     assert flat(learner.weights()) != flat(other.weights())
 
 
-def test_ids_beyond_float32_train_as_small_ones_do():
+def test_f37_ids_beyond_float32_train_as_small_ones_do():
     """2^40 + i and 2^40 + i + 1 are one number in float32; the order is one of rows, not of ids."""
     small = problem(training__augment="none")
     pool = replace(small.parts.pool, id_N=small.parts.pool.id_N + 2**40)
@@ -302,7 +302,7 @@ def test_augmentation_depends_on_epoch_and_id_alone():
 
 @settings(max_examples=8)
 @given(size=st.integers(4, 60), batch=st.integers(4, 40), world=st.integers(1, 2))
-def test_any_size_of_subset_trains_without_losing_or_repeating_a_row(
+def test_f37_any_size_of_subset_trains_without_losing_or_repeating_a_row(
     size: int, batch: int, world: int
 ):
     """The last batch may hold one row: BatchNorm must never see a slice of one."""

@@ -147,14 +147,14 @@ def test_a_share_that_gives_no_row_is_refused():
         split(rows([0, 1] * 20), validation=0.001)
 
 
-def test_a_class_that_the_pool_lacks_is_named():
+def test_f13_a_class_that_the_pool_lacks_is_named():
     validation = rows([0, 1, 2, 2], classes=3)
     train = rows([0, 1] * 20, classes=3)
     with pytest.raises(DataError, match=r"validation has classes without a row.*: 2 \(2\)"):
         split(train, own={"validation": validation})
 
 
-def test_duplicates_and_leaks_are_counted_and_clean_parts_say_nothing():
+def test_f19_duplicates_and_leaks_are_counted_and_clean_parts_say_nothing():
     train = rows([0, 1] * 20)
     clean = split(train)
     assert overlap_notes(clean) == ()
@@ -164,11 +164,45 @@ def test_duplicates_and_leaks_are_counted_and_clean_parts_say_nothing():
     content[[7, 8]] = clean.validation.content[0]
     dirty = replace(clean, pool=replace(clean.pool, content=content))
     size = clean.pool.num_examples
+    id_ = clean.pool.id_N
     assert overlap_notes(dirty) == (
-        f"4 of {size} pool rows are exact duplicates of an earlier row",
-        f"2 of {size} pool rows also stand in validation",
-        f"1 of {size} pool rows also stand in test",
+        f"4 of {size} pool rows are exact duplicates of an earlier row "
+        f"(first: id {id_[3]}, {id_[4]}, {id_[5]})",
+        f"2 of {size} pool rows also stand in validation (first: id {id_[7]}, {id_[8]})",
+        f"1 of {size} pool rows also stand in test (first: id {id_[6]})",
     )
+
+
+@pytest.mark.parametrize(("first", "second"), [("validation", "test"), ("tuning", "test")])
+def test_f19_a_row_of_the_part_that_decides_is_told_where_it_also_stands_in_test(first, second):
+    clean = split(rows([0, 1] * 40), tuning=0.2)
+    parts = named(clean)
+    content = parts[first].content.copy()
+    content[1] = parts[second].content[0]
+    dirty = replace(clean, **{first: replace(parts[first], content=content)})
+    size, id_ = parts[first].num_examples, parts[first].id_N[1]
+    told = f"1 of {size} {first} rows also stand in {second} (first: id {id_})"
+    assert overlap_notes(dirty) == (told,)
+
+
+@pytest.mark.parametrize(("name", "use"), [("validation", "drives"), ("tuning", "chooses")])
+def test_f20_a_test_part_that_is_a_copy_of_the_part_that_decides_is_refused(name, use):
+    train, test = rows([0, 1] * 20), rows([0, 1] * 5, start=100)
+    # the same rows in another order, under other ids
+    copy = replace(test, content=test.content[::-1], label_N=test.label_N[::-1])
+    said = rf"very rows of the {name} part \(10, .*{use}.*--data.test"
+    with pytest.raises(DataError, match=said):
+        split(train, own={name: copy, "test": test})
+    other = replace(copy, label_N=1 - copy.label_N)  # the same content, and other labels: not it
+    assert split(train, own={name: other, "test": test}).test is test
+
+
+def test_f20_without_a_test_part_one_is_split_off_that_shares_no_row_with_validation():
+    validation = rows([0, 1] * 5, start=100)
+    parts = split(rows([0, 1] * 20), own={"validation": validation})
+    assert parts.validation is validation and parts.test.num_examples == 8
+    assert not np.isin(parts.test.content_digest_N, validation.content_digest_N).any()
+    assert not set(parts.test.id_N) & set(parts.pool.id_N)
 
 
 def test_the_notes_of_the_train_rows_go_with_the_pool():

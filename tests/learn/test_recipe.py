@@ -117,7 +117,7 @@ def test_nesterov_without_momentum_is_refused():
 
 
 @given(num_rows=st.integers(1, 500), batch_size=st.integers(1, 60), ranks=st.integers(1, 8))
-def test_batches_cover_each_row_once_and_starve_no_rank(num_rows, batch_size, ranks):
+def test_f37_batches_cover_each_row_once_and_starve_no_rank(num_rows, batch_size, ranks):
     if min(num_rows, batch_size) < ranks:
         return
     bounds = batch_bounds(num_rows, batch_size, ranks)
@@ -132,7 +132,7 @@ def test_batches_cover_each_row_once_and_starve_no_rank(num_rows, batch_size, ra
         )
 
 
-def test_a_short_last_batch_joins_the_one_before_only_when_it_must():
+def test_f37_a_short_last_batch_joins_the_one_before_only_when_it_must():
     assert batch_bounds(10, 4, 1) == [(0, 4), (4, 8), (8, 10)]
     assert batch_bounds(9, 4, 1) == [(0, 4), (4, 9)]
     assert batch_bounds(11, 4, 2) == [(0, 4), (4, 11)]
@@ -142,7 +142,7 @@ def test_a_short_last_batch_joins_the_one_before_only_when_it_must():
 
 
 @pytest.mark.parametrize(("num_rows", "batch_size", "ranks"), [(1, 8, 2), (8, 1, 2), (0, 8, 1)])
-def test_a_rank_without_a_row_is_refused(num_rows: int, batch_size: int, ranks: int):
+def test_f37_a_rank_without_a_row_is_refused(num_rows: int, batch_size: int, ranks: int):
     with pytest.raises(ConfigError) as error:
         batch_bounds(num_rows, batch_size, ranks)
     assert f"{num_rows} rows in batches of {batch_size}" in str(error.value)

@@ -59,7 +59,7 @@ def pool_ranges(the_problem: Problem) -> list[RowRange]:
 
 def same_output(a: RangeOutput, b: RangeOutput) -> bool:
     arrays = [name for name, value in vars(a).items() if isinstance(value, np.ndarray)]
-    assert set(arrays) == {"ids", "labels", "logits", "embeddings"}
+    assert set(arrays) == {"ids", "labels", "logits", "embeddings", "left_out"}
     equal = [vars(a)[name].tobytes() == vars(b)[name].tobytes() for name in arrays]
     return a.index == b.index and all(equal)
 
@@ -163,7 +163,7 @@ def test_with_a_16_bit_backbone_the_head_and_the_residual_are_float32():
     assert (rounded != out.logits).mean() > 0.9  # not a bf16 product made wide afterwards
 
 
-def test_a_model_that_gives_nan_everywhere_names_the_first_ten_ids():
+def test_f11_a_model_that_gives_nan_everywhere_names_the_first_ten_ids():
     learner = learned()
     with torch.no_grad():
         next(learner.model.parameters()).fill_(torch.nan)
@@ -177,18 +177,33 @@ def test_a_model_that_gives_nan_everywhere_names_the_first_ten_ids():
 
 
 @pytest.mark.parametrize("poison", [torch.nan, torch.inf, -torch.inf])
-def test_only_rows_that_are_not_finite_are_named(poison: float):
+@pytest.mark.parametrize("skip", [False, True])
+def test_f11_only_rows_that_are_not_finite_are_named_or_left_out(poison: float, skip: bool):
     learner = learned()
+    learner.problem = replace(learner.problem, skip_bad_rows=skip)
     rows = pool_ranges(learner.problem)[0]
     scorer = scorer_at(learner)
     bad = rows.ids[[2, 40]].tolist()
     content, label_K = learner.problem.parts.pool.take(rows.ids)
     content = content.astype(np.float32)
     content[[2, 40]] = poison
-    with pytest.raises(
-        TrainingDiverged, match=rf"for 2 rows of pool, first ids \[{bad[0]}, {bad[1]}\]"
-    ):
-        scorer.score(rows, RangeRows(content=content, label_K=label_K))
+    given = RangeRows(content=content, label_K=label_K)
+    if not skip:
+        said = rf"for 2 rows of pool, first ids \[{bad[0]}, {bad[1]}\].*--data\.on_bad_row skip"
+        with pytest.raises(TrainingDiverged, match=said):
+            scorer.score(rows, given)
+        return
+    out, whole = scorer.score(rows, given), scorer.score(rows)
+    assert out.left_out.tolist() == bad and whole.left_out.tolist() == []
+    assert out.ids.tolist() == [i for i in rows.ids.tolist() if i not in bad]
+    for name in ("labels", "logits", "embeddings"):
+        good = np.delete(getattr(whole, name), [2, 40], axis=0)
+        np.testing.assert_array_equal(getattr(out, name), good)
+    validation = part_ranges(learner.problem, "validation")[0]
+    content, label_K = learner.problem.parts.validation.take(validation.ids)
+    given = RangeRows(content=np.full(content.shape, poison, np.float32), label_K=label_K)
+    with pytest.raises(TrainingDiverged, match="rows of validation"):
+        scorer.score(validation, given)
 
 
 def test_a_part_that_is_not_there_is_refused_by_name():
@@ -198,7 +213,7 @@ def test_a_part_that_is_not_there_is_refused_by_name():
 
 
 @given(st.sets(st.integers(0, 10**12), max_size=300), st.integers(1, 40))
-def test_ranges_cover_every_id_once_in_order(ids: set[int], batch_size: int):
+def test_f37_ranges_cover_every_id_once_in_order(ids: set[int], batch_size: int):
     id_N = np.array(sorted(ids), dtype=np.int64)
     ranges = ranges_of("pool", id_N, batch_size)
     assert [rows.index for rows in ranges] == list(range(len(ranges)))
@@ -245,7 +260,7 @@ def stat_scores(guess: np.ndarray, truth: np.ndarray, classes: int) -> np.ndarra
 
 @pytest.mark.parametrize("part", ["pool", "validation", "test"])
 @pytest.mark.parametrize("batch_size", [7, 32, 1000])
-def test_evaluation_is_that_of_the_whole_part(part: PartName, batch_size: int):
+def test_f37_evaluation_is_that_of_the_whole_part(part: PartName, batch_size: int):
     learner = learned()
     learner.problem = replace(learner.problem, scoring_batch=batch_size)
     scorer = scorer_at(learner)

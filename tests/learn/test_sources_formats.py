@@ -114,6 +114,39 @@ def test_a_part_of_ones_own_replaces_the_one_found_and_both_are_capped(tmp_path)
     assert any("--data.test names others" in note for note in sources.train.notes)
 
 
+@pytest.mark.parametrize(
+    ("first", "second"), [("validation", "test"), ("tuning", "test"), ("train", "test")]
+)
+def test_f20_a_file_that_two_parts_would_read_is_refused_with_the_remedy(tmp_path, first, second):
+    names = ("train", "validation", "tuning", "test")
+    paths = {
+        name: write_table(tmp_path / f"{name}.csv", {"a": [i, i + 1], "label": [0, 1]})
+        for i, name in enumerate(names)
+    }
+    paths[second] = tmp_path / "elsewhere" / "link.csv"
+    paths[second].parent.mkdir()
+    paths[second].symlink_to(paths[first])
+    options = {name: path for name, path in paths.items() if name != "train"}
+    said = rf"--data.{second}: .*link.csv is the {first} part already.*leave out --data.{second}"
+    with pytest.raises(ConfigError, match=said):
+        load(paths["train"], **options)
+
+
+def test_f20_a_folder_of_images_that_two_parts_would_read_is_refused(tmp_path):
+    for part in ("train", "val"):
+        for i, name in enumerate("abab"):
+            write_file(tmp_path / part / name / f"{i}.png", png(i))
+    with pytest.raises(ConfigError, match=r"--data.test: .*val is the validation part already"):
+        load(tmp_path, test=tmp_path / "val")
+
+
+def test_f20_one_folder_with_a_file_of_each_part_may_be_named_for_all_of_them(tmp_path):
+    for i, name in enumerate(("train", "val", "test")):
+        write_table(tmp_path / f"{name}.csv", {"a": [i, i + 1], "label": [0, 1]})
+    sources = load(tmp_path, validation=tmp_path, test=tmp_path)
+    assert sources.validation.content[0] == 1 and sources.test.content[0] == 2
+
+
 def test_a_labels_file_in_the_folder_is_no_data_whatever_its_name(tmp_path):
     for name in ("human.parquet", "a.parquet", "train-labels.parquet", "labels.csv"):
         folder = tmp_path / name.replace(".", "-")

@@ -66,7 +66,7 @@ def test_hidden_files_are_no_rows_and_other_files_are_counted(tmp_path):
     assert "ignored 1 files" in train.notes[0]
 
 
-def test_an_empty_class_folder_is_told(tmp_path):
+def test_f13_an_empty_class_folder_is_told(tmp_path):
     class_folders(tmp_path)
     (tmp_path / "bird").mkdir()
     train = load(tmp_path).train
@@ -74,7 +74,7 @@ def test_an_empty_class_folder_is_told(tmp_path):
     assert "bird holds no image" in train.notes[0]
 
 
-def test_an_unreadable_file_is_named_or_skipped(tmp_path):
+def test_f16_an_unreadable_file_is_named_or_skipped(tmp_path):
     class_folders(tmp_path)
     write_file(tmp_path / "dog" / "bad.jpg", b"\xff\xd8\xff\xe0 cut")
     write_file(tmp_path / "dog" / "none.png", b"")
@@ -100,7 +100,7 @@ def test_images_without_class_folders_are_refused_with_the_layout(tmp_path):
         load(tmp_path)
 
 
-def test_a_class_that_only_the_test_part_has_is_named_with_its_count(tmp_path):
+def test_f13_a_class_that_only_the_test_part_has_is_named_with_its_count(tmp_path):
     class_folders(tmp_path / "train")
     class_folders(tmp_path / "test")
     for i in range(2):

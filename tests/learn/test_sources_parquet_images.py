@@ -104,13 +104,15 @@ def test_declared_class_names_are_kept(tmp_path):
     assert load(path).train.class_names == ("cat", "dog")
 
 
-def test_a_label_beyond_the_declared_names_is_refused(tmp_path):
+def test_f12_a_label_beyond_the_declared_names_is_refused(tmp_path):
     about = json.dumps({"info": {"features": {"label": {"names": ["cat", "dog"]}}}})
     table = pa.table({"image": [{"bytes": png(i)} for i in range(2)], "label": [1, 2]})
     path = write_table(
         tmp_path / "x.parquet", table.replace_schema_metadata({"huggingface": about})
     )
-    with pytest.raises(DataError, match="label 2, but its file declares only 2 class names"):
+    with pytest.raises(
+        DataError, match=r"label 2 \(.*x.parquet row 1\), .* only 2 class names: .*range is 0\.\.1"
+    ):
         load(path)
 
 
@@ -130,7 +132,7 @@ BAD_IMAGES = {
 
 
 @pytest.mark.parametrize("kind", BAD_IMAGES)
-def test_a_bad_image_is_named_with_file_row_key_and_cause(tmp_path, kind):
+def test_f16_a_bad_image_is_named_with_file_row_key_and_cause(tmp_path, kind):
     bad, cause = BAD_IMAGES[kind]
     write_images(tmp_path / "train-0.parquet", [png(0), png(1)], [0, 1])
     write_images(tmp_path / "train-1.parquet", [png(2), bad, png(3)], [0, 1, 0])
@@ -141,7 +143,7 @@ def test_a_bad_image_is_named_with_file_row_key_and_cause(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", BAD_IMAGES)
-def test_a_bad_image_is_skipped_on_request_counted_and_listed(tmp_path, kind):
+def test_f16_a_bad_image_is_skipped_on_request_counted_and_listed(tmp_path, kind):
     images = [png(0), png(1), BAD_IMAGES[kind][0], png(3)]
     path = write_images(tmp_path / "x.parquet", images, [0, 1, 0, 1])
     train = load(path, on_bad_row="skip").train
@@ -151,7 +153,7 @@ def test_a_bad_image_is_skipped_on_request_counted_and_listed(tmp_path, kind):
     assert "skipped 1 bad images" in train.notes[0] and "x.parquet row 2" in train.notes[0]
 
 
-def test_a_decompression_bomb_is_a_bad_image(tmp_path, monkeypatch):
+def test_f16_a_decompression_bomb_is_a_bad_image(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     path = write_images(tmp_path / "x.parquet", [png(0), png(1, size=(11, 10))], [0, 1])
     with pytest.raises(DataError, match=r"x.parquet row 1.*DecompressionBomb"):
@@ -191,7 +193,7 @@ def test_test_images_of_another_size_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "P", "CMYK", "animated"])
-def test_other_modes_become_rgb_and_are_counted(tmp_path, mode):
+def test_f16_other_modes_become_rgb_and_are_counted(tmp_path, mode):
     image = Image.fromarray(pixels(0))
     odd = {
         "RGBA": lambda: encoded(image.convert("RGBA"), "PNG"),
@@ -223,21 +225,21 @@ def test_a_missing_label_column_lists_the_columns(tmp_path):
         load(path, label_column="fine")
 
 
-def test_a_file_with_other_columns_than_the_first_is_named(tmp_path):
+def test_f17_a_file_with_other_columns_than_the_first_is_named(tmp_path):
     write_images(tmp_path / "train-0.parquet", [png(0), png(1)], [0, 1])
     write_table(tmp_path / "train-1.parquet", {"image": [{"bytes": png(2)}], "labels": [1]})
     with pytest.raises(DataError, match=r"train-1.parquet has columns image .*labels .*unlike"):
         load(tmp_path)
 
 
-def test_a_file_with_labels_of_another_type_is_named(tmp_path):
+def test_f17_a_file_with_labels_of_another_type_is_named(tmp_path):
     write_images(tmp_path / "train-0.parquet", [png(0), png(1)], [0, 1])
     write_images(tmp_path / "train-1.parquet", [png(2)], ["dog"])
     with pytest.raises(DataError, match=r"train-1.parquet: a column has another type"):
         load(tmp_path)
 
 
-def test_a_cut_file_is_named(tmp_path):
+def test_f17_a_cut_file_is_named(tmp_path):
     folder = hub_folder(tmp_path)
     path = folder / "train-00001-of-00002.parquet"
     path.write_bytes(path.read_bytes()[:-200])
@@ -245,7 +247,7 @@ def test_a_cut_file_is_named(tmp_path):
         load(folder)
 
 
-def test_a_flipped_bit_is_found_where_pages_have_checksums(tmp_path):
+def test_f17_a_flipped_bit_is_found_where_pages_have_checksums(tmp_path):
     images = [{"bytes": png(i), "path": None} for i in range(4)]
     path = tmp_path / "x.parquet"
     columns = {"image": images, "label": [0, 1, 0, 1]}

@@ -316,8 +316,9 @@ def test_digits_with_a_labels_file_have_trusted_labels(tmp_path):
 
 
 def test_parts_that_all_have_files_of_their_own_leave_the_option_no_effect(tmp_path):
-    for name in ("train", "val", "test"):
-        write_table(tmp_path / f"{name}.parquet", columns())
+    for start, name in enumerate(("train", "val", "test")):
+        rows = columns(a=np.arange(float(ROWS)) + ROWS * start)
+        write_table(tmp_path / f"{name}.parquet", rows)
     with pytest.raises(ConfigError, match=r"would change nothing.*--data.validation 0\.1"):
         load(tmp_path, **TRUSTED)
     for share in ({"validation": 0.2}, {"tuning": 0.2}, {"test": 0.2}):
@@ -336,7 +337,8 @@ def test_sources_with_trusted_labels_survive_the_way_to_another_process(tmp_path
 
 def test_without_a_held_out_part_the_pool_is_as_ever(tmp_path):
     sources = load(**a_table(tmp_path))
-    own = replace(sources, validation=sources.train, test=sources.train)
+    some = sources.train.at(np.arange(10))
+    own = replace(sources, validation=sources.train, test=some)
     assert split(own).pool.label_N.tolist() == NOISY.tolist()
 
 

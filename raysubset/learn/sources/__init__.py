@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from raysubset.core.keys import derive_key
 from raysubset.errors import ConfigError, DataError
 from raysubset.learn.data import Dataset
+from raysubset.learn.skipped import Skipped, refuse_mostly_bad
 from raysubset.learn.sources.files import not_empty, tables_in
 from raysubset.learn.sources.formats import TABLE_SUFFIXES, Format, Place, find_place, open_place
 from raysubset.learn.sources.labels import (
@@ -26,7 +27,7 @@ from raysubset.learn.sources.labels import (
     plain,
     refuse_missing,
 )
-from raysubset.learn.sources.rows import OnBadRow, Part, RawPart, shown
+from raysubset.learn.sources.rows import Loaded, OnBadRow, Part, RawPart, shown
 from raysubset.learn.sources.strata import allot, draw, share_in
 from raysubset.learn.sources.tables import (
     LabelRule,
@@ -196,15 +197,9 @@ def _check_limit(limit: int | None, classes: Classes) -> None:
 def _dataset(
     part: Part, raw: RawPart, label_N: NDArray[np.int64], classes: Classes, reading: _Reading
 ) -> Dataset:
-    row_N = np.flatnonzero(label_N != UNLABELLED).astype(np.int64)
-    if not len(row_N):
-        raise DataError(f"the {part} part of {reading.name} has no labelled row ({classes.where})")
-    unlabelled = len(label_N) - len(row_N)
-    notes = [*raw.notes, *([f"skipped {unlabelled:,} rows without a label"] if unlabelled else [])]
-    row_N = _limited(row_N, label_N[row_N], part, reading, len(classes.names))
-    loaded = raw.load(row_N)
-    row_N = row_N[loaded.kept_A]
-    notes += [*loaded.notes, *_class_notes(label_N[row_N], classes, part)]
+    rows = _readable(part, raw, label_N, reading, len(classes.names))
+    loaded, row_N = rows.loaded, rows.row_N
+    notes = [*raw.notes, *rows.notes, *_class_notes(label_N[row_N], classes, part)]
     return Dataset(
         name=reading.name,
         kind=reading.kind,
@@ -215,7 +210,49 @@ def _dataset(
         keys=loaded.keys,
         feature_names=loaded.feature_names,
         notes=tuple(note if part == "train" else f"{part}: {note}" for note in notes),
+        skipped=rows.skipped,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Readable:
+    """Rows of a part that have a label and content, and those that were left out."""
+
+    row_N: NDArray[np.int64]
+    loaded: Loaded
+    notes: tuple[str, ...]
+    skipped: tuple[Skipped, ...]
+
+
+def _readable(
+    part: Part, raw: RawPart, label_N: NDArray[np.int64], reading: _Reading, classes: int
+) -> _Readable:
+    """Return the good rows of a part; refuse where most are bad."""
+    where, unlabelled = f"the {part} part of {reading.name}", _unlabelled(raw, label_N)
+    refuse_mostly_bad(unlabelled, len(label_N), where)
+    all_N = np.flatnonzero(label_N != UNLABELLED).astype(np.int64)
+    row_A = _limited(all_N, label_N[all_N], part, reading, classes)
+    loaded = raw.load(row_A)
+    # A limit reads some of the labelled rows: those without a label are no share of these.
+    beside = unlabelled if len(row_A) == len(all_N) else []
+    refuse_mostly_bad([*beside, *loaded.skipped], len(beside) + len(row_A), where)
+    told = [f"skipped {len(unlabelled):,} rows without a label"] if unlabelled else []
+    return _Readable(
+        row_N=row_A[loaded.kept_A],
+        loaded=loaded,
+        notes=(*told, *loaded.notes),
+        skipped=tuple(sorted((*unlabelled, *loaded.skipped), key=lambda bad: bad.row)),
+    )
+
+
+def _unlabelled(raw: RawPart, label_N: NDArray[np.int64]) -> list[Skipped]:
+    """Return the rows of a part that have no label; there are none where these are refused."""
+    label = raw.label
+    assert label is not None, "labels are read before content"
+    return [
+        Skipped(row=row, where=label.row_name(row), cause="no label", detail=label.where)
+        for row in np.flatnonzero(label_N == UNLABELLED).tolist()
+    ]
 
 
 def _limited(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from raysubset.errors import DataError
 from raysubset.learn.data import Dataset
+from raysubset.learn.skipped import Skipped, refuse_mostly_bad
 from raysubset.learn.sources.arrays import (
     Arrays,
     column_of,
@@ -78,6 +79,8 @@ class RawEmbeddings:
                 f"ids {shown([int(i) for i in id_N[bad]])}; repair them, or leave them out with "
                 "--data.on_bad_row skip."
             )
+        skipped = self._skipped(finite_N, label_N, id_N)
+        refuse_mostly_bad(skipped, len(content), self.where)
         kept = np.flatnonzero(finite_N & (label_N != UNLABELLED))
         order = kept[np.argsort(id_N[kept], kind="stable")]
         if not np.array_equal(order, np.arange(len(content))):
@@ -91,6 +94,22 @@ class RawEmbeddings:
             id_N=id_N[order],
             keys=None if self.keys is None else tuple(self.keys[i] for i in order),
             notes=self._notes(len(content) - len(kept), len(bad)),
+            skipped=skipped,
+        )
+
+    def _skipped(
+        self, finite_N: NDArray[np.bool_], label_N: NDArray[np.int64], id_N: NDArray[np.int64]
+    ) -> tuple[Skipped, ...]:
+        """Return the rows that are left out, in the order of their ids."""
+        rows = np.flatnonzero(~finite_N | (label_N == UNLABELLED))
+        return tuple(
+            Skipped(
+                row=int(id_N[row]),
+                where=f"row {row}" + (f" ({self.keys[row]})" if self.keys else ""),
+                cause="no label" if finite_N[row] else "missing or non-finite value",
+                detail=self.label.where if finite_N[row] else self.where,
+            )
+            for row in rows[np.argsort(id_N[rows], kind="stable")].tolist()
         )
 
     def _content(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -101,7 +101,7 @@ def open_place(place: Place, rule: LabelRule, on_bad: OnBadRow) -> Opened:
     """Return the parts at a place; those given one by one replace the ones found there.
 
     Raises:
-        ConfigError: no label column of the name asked for.
+        ConfigError: no label column of the name asked for, or a file that two parts would read.
         DataError: files that cannot be read or do not go together.
     """
     if place.path is None:
@@ -109,18 +109,30 @@ def open_place(place: Place, rule: LabelRule, on_bad: OnBadRow) -> Opened:
     if place.format == "image-folder":
         found = folder_parts(place.path)
         roots, notes = _with_own(found.roots, place.own)
+        _refuse_shared({part: (root,) for part, root in roots.items()})
         return Opened(parts=open_image_folder(roots, on_bad), notes=(*found.notes, *notes))
-    suffixes = TABLE_SUFFIXES if place.format == "tabular" else PARQUET_SUFFIXES
-    tables = table_parts(place.path, suffixes, place.given)
-    own = {part: _own_tables(part, path, suffixes) for part, path in place.own.items()}
-    files, notes = _with_own(tables.files, own)
+    files, notes = _table_files(place)
     if place.format == "tabular":
         parts = open_tabular(files, rule, on_bad)
     else:
         parts = open_parquet_images(files, rule, on_bad)
     if place.format == "cifar10":
         parts = {part: _named_as_cifar10(raw) for part, raw in parts.items()}
-    return Opened(parts=parts, notes=(*tables.notes, *notes))
+    return Opened(parts=parts, notes=notes)
+
+
+def _table_files(place: Place) -> tuple[dict[Part, tuple[Path, ...]], tuple[str, ...]]:
+    """Return the table files of each part at a place, and what was left aside."""
+    assert place.path is not None, "built-in data has no files"
+    if place.path.is_file():
+        named = {part: (path,) for part, path in place.own.items()}
+        _refuse_shared({"train": (place.path,), **named})
+    suffixes = TABLE_SUFFIXES if place.format == "tabular" else PARQUET_SUFFIXES
+    tables = table_parts(place.path, suffixes, place.given)
+    own = {part: _own_tables(part, path, suffixes) for part, path in place.own.items()}
+    files, notes = _with_own(tables.files, own)
+    _refuse_shared(files)
+    return files, (*tables.notes, *notes)
 
 
 def _check_builtin(format: str, path: str | None, own: Mapping[Part, str]) -> None:
@@ -183,6 +195,23 @@ def _with_own(found: Mapping[Part, _T], own: Mapping[Part, _T]) -> tuple[dict[Pa
         if part in found
     ]
     return {**found, **own}, notes
+
+
+def _refuse_shared(files: Mapping[Part, Iterable[Path]]) -> None:
+    """Refuse a file that two parts would read: one of them would be judged on the other's rows.
+
+    Raises:
+        ConfigError: names the file and both parts.
+    """
+    reader: dict[Path, Part] = {}
+    for part, path in ((part, path) for part, paths in files.items() for path in paths):
+        first = reader.setdefault(path.resolve(), part)
+        if first != part:
+            raise ConfigError(
+                f"--data.{part}: {path} is the {first} part already, and a score on rows that were "
+                f"trained on or drove the selection is none; name other files, or leave out "
+                f"--data.{part}: it is then split off the train rows"
+            )
 
 
 def _own_tables(part: Part, path: Path, suffixes: tuple[str, ...]) -> tuple[Path, ...]:

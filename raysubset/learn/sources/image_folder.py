@@ -107,7 +107,7 @@ def _loader(
     def load(row_A: NDArray[np.int64]) -> Loaded:
         wanted = [(place, paths[row]) for place, row in enumerate(row_A)]
         batches = (wanted[i : i + _BATCH] for i in range(0, len(wanted), _BATCH))
-        loaded = decode_images(batches, len(wanted), lambda p: str(wanted[p][1]), on_bad)
+        loaded = decode_images(batches, row_A, lambda p: str(wanted[p][1]), on_bad)
         return loaded.with_keys([keys[row] for row in row_A])
 
     return load

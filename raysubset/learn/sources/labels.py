@@ -130,8 +130,10 @@ def encode(column: LabelColumn, classes: Classes) -> NDArray[np.int64]:
     if len(strange):
         counts = sorted((c["values"].as_py(), c["counts"].as_py()) for c in strange.value_counts())
         named = ", ".join(f"{value!r} ({count:,} rows)" for value, count in counts[:_NAMED_AT_MOST])
+        first = column.row_name(pc.index(values, strange[0]).as_py())
         raise DataError(
-            f"{column.where} has classes that the train rows lack: {named}; the train rows "
+            f"{column.where} has classes that the train rows lack: {named}; first: {first}. The "
+            f"train rows "
             f"({classes.where}) have {len(of_train)} classes: {', '.join(classes.names[:20])}. "
             "Add train rows of them or drop these rows"
         )
@@ -157,9 +159,11 @@ def _names(column: LabelColumn, values: pa.Array) -> tuple[str, ...]:
     plain_values = values.to_pylist()
     if column.names is None or not pa.types.is_integer(values.type):
         return tuple(str(value) for value in plain_values)
-    if plain_values[-1] >= len(column.names):
+    if (largest := plain_values[-1]) >= len(column.names):
+        first = column.row_name(pc.index(column.values, values[-1]).as_py())
         raise DataError(
-            f"{column.where} has label {plain_values[-1]}, but its file declares only "
-            f"{len(column.names)} class names; correct the labels or the names"
+            f"{column.where} has label {largest} ({first}), but its file declares only "
+            f"{len(column.names)} class names: the allowed range is 0..{len(column.names) - 1}; "
+            "correct the labels or the names"
         )
     return tuple(column.names[value] for value in plain_values)

@@ -87,7 +87,7 @@ def _loader(
             key = f" ({keys[place]})" if keys and keys[place] else ""
             return f"{rows.name(int(row_A[place]))}{key}"
 
-        loaded = decode_images(batches, len(row_A), name_of, on_bad)
+        loaded = decode_images(batches, row_A, name_of, on_bad)
         return loaded.with_keys(keys)
 
     return load

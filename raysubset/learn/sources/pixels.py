@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysubset.errors import DataError
+from raysubset.learn.skipped import Skipped
 from raysubset.learn.sources.rows import Loaded, OnBadRow, shown
 
 if TYPE_CHECKING:
@@ -52,23 +54,27 @@ class _Decoded:
 
 
 def decode_images(
-    batches: Iterable[list[Encoded]], count: int, name_of: Callable[[int], str], on_bad: OnBadRow
+    batches: Iterable[list[Encoded]],
+    row_A: NDArray[np.int64],
+    name_of: Callable[[int], str],
+    on_bad: OnBadRow,
 ) -> Loaded:
     """Return images as one uint8 array (K, channels, height, width), gray or RGB throughout.
 
     Args:
-        batches: the images with their places 0..count-1, in order; read while others decode.
-        count: number of images, A.
+        batches: the images with their places 0..A-1, in order; read while others decode.
+        row_A: their row numbers in the source.
         name_of: how a person finds the image at a place.
         on_bad: whether an image that cannot be decoded stops the load or is left out.
 
     Raises:
         DataError: an image that cannot be decoded (unless skipped), of another size than the
-            first, or deeper than 8 bits; names the images.
+            first, or deeper than 8 bits; names the images. Or images that all together are beyond
+            this machine's memory.
     """
     from PIL import Image
 
-    stack = _Stack(count, name_of)
+    stack = _Stack(row_A, name_of)
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         # above Pillow's limit of pixels an image may be a decompression bomb: bad, not a warning
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -129,20 +135,23 @@ def _converted(place: int, image: Image) -> _Decoded:
 class _Stack:
     """The array that fills up while images arrive in order, and what was odd about them."""
 
-    def __init__(self, count: int, name_of: Callable[[int], str]) -> None:
-        self._count = count
+    def __init__(self, row_A: NDArray[np.int64], name_of: Callable[[int], str]) -> None:
+        self._count = len(row_A)
+        self._row_A = row_A
         self._name_of = name_of
         self._content: NDArray[np.uint8] | None = None
         self._first = 0
-        self._kept_A = np.zeros(count, dtype=np.bool_)
-        self._failures: list[str] = []
+        self._kept_A = np.zeros(len(row_A), dtype=np.bool_)
+        self._bad: list[Skipped] = []
         self._changes: Counter[str] = Counter()
         self._gray = 0
 
     def add(self, image: _Decoded) -> None:
         """Put one image in its place."""
         if image.pixels is None:
-            self._failures.append(f"{self._name_of(image.place)}: {image.failure}")
+            row, where = int(self._row_A[image.place]), self._name_of(image.place)
+            bad = Skipped(row=row, where=where, cause="unreadable image", detail=image.failure)
+            self._bad.append(bad)
             return
         content = self._room_for(image.place, image.pixels)
         colour = image.pixels.ndim == 3
@@ -154,7 +163,9 @@ class _Stack:
     def _room_for(self, place: int, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         channels = 3 if pixels.ndim == 3 else 1
         if self._content is None:
-            self._content = np.empty((self._count, channels, *pixels.shape[:2]), dtype=np.uint8)
+            shape = (self._count, channels, *pixels.shape[:2])
+            self._refuse_beyond_memory(place, shape)
+            self._content = np.empty(shape, dtype=np.uint8)
             self._first = place
         if self._content.shape[2:] != pixels.shape[:2]:
             raise DataError(
@@ -166,26 +177,45 @@ class _Stack:
             self._content = np.repeat(self._content, 3, axis=1)
         return self._content
 
+    def _refuse_beyond_memory(self, place: int, shape: tuple[int, ...]) -> None:
+        """Refuse images that nobody could hold; the first one tells the size of all."""
+        needed, there = prod(shape), memory_bytes()
+        if needed > there:
+            raise DataError(
+                f"{self._name_of(place)} is {_size(shape[2:])} pixels, and {self._count:,} images "
+                f"of this size take {needed / 1e9:,.1f} GB, where this machine has "
+                f"{there / 1e9:,.1f} GB of memory; resize them, or read fewer with --data.limit"
+            )
+
     def loaded(self, on_bad: OnBadRow) -> Loaded:
         """Return what arrived."""
-        if self._failures and (on_bad == "refuse" or self._content is None):
+        if self._bad and (on_bad == "refuse" or self._content is None):
             raise DataError(
-                f"{len(self._failures):,} of {self._count:,} images cannot be used: "
-                f"{shown(self._failures, 3)}; repair or remove them, or drop them with "
+                f"{len(self._bad):,} of {self._count:,} images cannot be used: "
+                f"{shown(self._named_bad(), 3)}; repair or remove them, or leave them out with "
                 "--data.on_bad_row skip"
             )
         assert self._content is not None, "an empty file is refused before it is decoded"
         content = self._content if self._kept_A.all() else self._content[self._kept_A]
-        return Loaded(content=content, kept_A=self._kept_A, notes=tuple(self._notes()))
+        notes, skipped = tuple(self._notes()), tuple(self._bad)
+        return Loaded(content=content, kept_A=self._kept_A, notes=notes, skipped=skipped)
+
+    def _named_bad(self) -> list[str]:
+        return [f"{bad.where}: {bad.detail}" for bad in self._bad]
 
     def _notes(self) -> Iterator[str]:
         assert self._content is not None
-        if self._failures:
-            yield f"skipped {len(self._failures):,} bad images: {shown(self._failures)}"
+        if self._bad:
+            yield f"skipped {len(self._bad):,} bad images: {shown(self._named_bad())}"
         if self._gray and self._content.shape[1] == 3:
             yield f"{self._gray:,} gray images among colour ones were repeated in 3 channels"
         for change, count in sorted(self._changes.items()):
             yield f"{count:,} images were {change}"
+
+
+def memory_bytes() -> int:
+    """Return the memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _size(height_width: tuple[int, ...]) -> str:

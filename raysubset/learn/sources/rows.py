@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from raysubset.learn.skipped import Skipped
 from raysubset.learn.sources.labels import LabelColumn
 
 Part = str
@@ -33,6 +34,8 @@ class Loaded:
     """Of the K good rows."""
     feature_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    """The bad ones among the rows asked for."""
 
     def with_keys(self, keys_A: Sequence[str] | None) -> Loaded:
         """Return the same with the keys of the good ones among the rows asked for."""

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from raysubset.errors import DataError
+from raysubset.learn.skipped import Cause, Skipped
 from raysubset.learn.sources.rows import FileRows, Loaded, OnBadRow, Part, RawPart, shown
 from raysubset.learn.sources.tables import (
     LabelRule,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _MOST_CATEGORIES = 1000
 _FEW_CATEGORIES = 50  # below it a column is never called an identifier
+_CAUSE: Cause = "missing or non-finite value"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,45 +141,61 @@ def _loader(
     def load(row_A: NDArray[np.int64]) -> Loaded:
         asked = table.take(pa.array(row_A))
         content = plan.features(asked)
-        bad_A, said = _bad_rows(plan, asked, content, lambda a: rows.name(int(row_A[a])))
-        if said and on_bad == "refuse":
+        bad_A = _bad_rows(plan, asked, content)
+        if not bad_A.any():
+            return Loaded(content=content, kept_A=~bad_A, feature_names=plan.feature_names)
+        skipped, said = _told(plan, asked.filter(pa.array(bad_A)), row_A[bad_A], rows)
+        if on_bad == "refuse":
             raise DataError(
-                f"{said}; fill in or remove these values, or drop the rows with "
+                f"{said}; fill in or remove these values, or leave the rows out with "
                 "--data.on_bad_row skip"
             )
         if bad_A.all():
             raise DataError(f"no row is left of {rows.files[0]}: {said}")
         return Loaded(
-            content=content[~bad_A] if said else content,
+            content=content[~bad_A],
             kept_A=~bad_A,
             feature_names=plan.feature_names,
-            notes=(f"skipped {int(bad_A.sum()):,} bad rows: {said}",) if said else (),
+            notes=(f"skipped {int(bad_A.sum()):,} bad rows: {said}",),
+            skipped=skipped,
         )
 
     return load
 
 
 def _bad_rows(
-    plan: FeaturePlan, table: pa.Table, content: NDArray[np.float32], name: Callable[[int], str]
-) -> tuple[NDArray[np.bool_], str]:
-    """Return which rows hold a value that is missing or not finite, and a sentence on them."""
+    plan: FeaturePlan, table: pa.Table, content: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """Return which rows hold a value that is missing or not finite. Shape: (A,)."""
     bad_A = np.asarray(~np.isfinite(content).all(axis=1))
     for column in plan.text_columns:
         bad_A = bad_A | table.column(column).is_null().to_numpy()
-    if not bad_A.any():
-        return bad_A, ""
-    said = []
+    return bad_A
+
+
+def _told(
+    plan: FeaturePlan, table: pa.Table, row_B: NDArray[np.int64], rows: FileRows
+) -> tuple[tuple[Skipped, ...], str]:
+    """Return each of these bad rows with its columns, and a sentence on all of them."""
+    names = [rows.name(int(row)) for row in row_B]
+    columns_B: list[list[str]] = [[] for _ in names]
+    said: list[str] = []
     for column in plan.columns:
         values = table.column(column)
-        wrong = values.is_null().to_numpy()
-        if column not in plan.text_columns:
-            wrong = ~np.isfinite(_numbers(values))
-        if wrong.any():
-            rows = shown([name(int(row)) for row in np.flatnonzero(wrong)])
-            said.append(
-                f"column {column!r} is missing, NaN or Inf in {wrong.sum():,} rows ({rows})"
-            )
-    return bad_A, shown(said, 3)
+        is_text = column in plan.text_columns
+        wrong_B = values.is_null().to_numpy() if is_text else ~np.isfinite(_numbers(values))
+        wrong = np.flatnonzero(wrong_B).tolist()
+        for place in wrong:
+            columns_B[place].append(column)
+        if wrong:
+            where = shown([names[place] for place in wrong])
+            count = f"{len(wrong):,} rows ({where})"
+            said.append(f"column {column!r} is missing, NaN or Inf in {count}")
+    skipped = tuple(
+        Skipped(row=row, where=where, cause=_CAUSE, detail=f"column {shown(columns)}")
+        for row, where, columns in zip(row_B.tolist(), names, columns_B, strict=True)
+    )
+    return skipped, shown(said, 3)
 
 
 def _numbers(column: pa.ChunkedArray) -> NDArray[np.float32]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from raysubset.errors import ConfigError, DataError
 from raysubset.learn.data import Dataset
+from raysubset.learn.skipped import Skipped
 from raysubset.learn.sources.labels import UNLABELLED, Classes, LabelColumn, encode, plain
 from raysubset.learn.sources.rows import OnBadRow, shown
 from raysubset.learn.sources.tables import TRUSTED_OPTION
@@ -52,7 +53,8 @@ class Trusted:
             notes += self._without(name, part, kept)
             before, label_M = part.label_N[kept], label_M[kept]
             other, rows = other + int((label_M != before).sum()), rows + len(kept)
-            parts[name] = replace(part.at(kept, notes=part.notes), label_N=label_M)
+            lost = (*part.skipped, *self._unlabelled(part, kept))
+            parts[name] = replace(part.at(kept, part.notes, lost), label_N=label_M)
             notes += self._classes_lost(name, part, parts[name])
         told = (
             f"{', '.join(held)}: trusted labels, from {self.column}; {other:,} of {rows:,} "
@@ -80,6 +82,15 @@ class Trusted:
         return [
             f"{name}: left out {len(missing):,} of {part.num_examples:,} rows, which have no label "
             f"in {self.column} (first: {named})"
+        ]
+
+    def _unlabelled(self, part: Dataset, kept: NDArray[np.int64]) -> list[Skipped]:
+        """Return the rows without a trusted label, in a form for the list of rows left out."""
+        rows = np.delete(part.id_N, kept).tolist()
+        named = [(row, self.row_name(row)) for row in rows]
+        return [
+            Skipped(row=row, where=where, cause="no trusted label", detail=self.where)
+            for row, where in named
         ]
 
     def _classes_lost(self, name: str, before: Dataset, after: Dataset) -> list[str]:

@@ -1,0 +1,59 @@
+"""Rows as a run folder lists them: which id is where, and what was left out for good.
+
+RUN/parts.parquet (part, id, label, key, dropped) · RUN/skipped.csv (only where rows are bad)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from raysubset.core.filters import Verdict
+from raysubset.errors import RunFolderError
+from raysubset.files import write_text
+from raysubset.learn.data import Dataset
+from raysubset.learn.parts import Parts
+from raysubset.learn.skipped import SKIPPED, csv_of
+from raysubset.storage import staging
+
+
+def table_of_parts(parts: Parts, verdict: Verdict) -> pa.Table:
+    """Return (part, id, label, key, dropped): which id is where, and why some cannot be chosen."""
+    tables: list[pa.Table] = []
+    for name in ("pool", "validation", "tuning", "test"):
+        part: Dataset | None = getattr(parts, name)
+        if part is None:
+            continue
+        reasons = verdict.reasons if name == "pool" else {}
+        columns = {
+            "part": pa.array([name] * part.num_examples, pa.string()),
+            "id": pa.array(part.id_N),
+            "label": pa.array(part.label_N),
+            "key": pa.array(part.keys or [None] * part.num_examples, pa.string()),
+            "dropped": pa.array([reasons.get(i) for i in part.id_N.tolist()], pa.string()),
+        }
+        tables.append(pa.table(columns))
+    return pa.concat_tables(tables)
+
+
+def write_skipped(folder: Path, parts: Parts) -> Path | None:
+    """Write the list of bad rows that are left out; None, and no file, where there is none.
+
+    It follows from the data and the options alone: who writes it again writes the same.
+
+    Raises:
+        RunFolderError: it cannot be written.
+    """
+    if not parts.skipped:
+        return None
+    path = folder / SKIPPED
+    try:
+        write_text(path, csv_of(parts.skipped))
+    except OSError as error:
+        raise RunFolderError(
+            f"{staging.shown(path)} cannot be written ({error.strerror}); make room, or choose "
+            "another --run-dir."
+        ) from None
+    staging.keep(path)
+    return path
