@@ -20,7 +20,8 @@ from raysubset.storage.staging import shown
 logger = logging.getLogger(__name__)
 MANIFEST, OBSERVATIONS = "MANIFEST.json", "observations.safetensors"
 RESULT = "result.json"
-BEGUN_WITH = ("experiment.yaml", "environment.json", "fingerprint.json", "parts.parquet")
+OPTIONAL = ("parts.parquet", "skipped.csv")
+BEGUN_WITH = ("experiment.yaml", "environment.json", "fingerprint.json", *OPTIONAL)
 """What a run folder holds before its first round; the first round's manifest names them."""
 
 

@@ -21,6 +21,7 @@ from raysubset.learn.skipped import SKIPPED
 from raysubset.local_run import run_local
 from raysubset.preparation import Prepared, parts_table, prepare
 from raysubset.report.run_report import write_report
+from raysubset.verifying.examination import verify
 from tests.bad_sources import KINDS, ROWS, Source, chosen_ids
 from tests.learn.sources_on_disk import load, png, write_images
 from tests.small_runs import Left, Watcher, assert_same_run
@@ -84,6 +85,9 @@ def test_f11_f12_f16_bad_rows_that_are_skipped_are_listed_and_never_trained_on(
     assert all(row["part"] == "train" and row["where"] for row in rows)
     told = json.loads((run / "fingerprint.json").read_text())["skipped"]
     assert told["train"] == len(source.bad)
+    assert verify(str(run)).exit_code == 0
+    (run / SKIPPED).write_text((run / SKIPPED).read_text() + "\n")
+    assert verify(str(run)).exit_code == 1
 
 
 def test_f11_f12_f16_the_rows_that_stay_keep_their_ids_and_content(source: Source):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from raysubset.chain import BEGUN_WITH, RESULT
+from raysubset.chain import BEGUN_WITH, OPTIONAL, RESULT
 from raysubset.errors import RaySubsetError
 from raysubset.experiment import Experiment
 from raysubset.learn.checkpoint import file_hash
@@ -103,7 +103,7 @@ def check_run_files(run: Run, chain: Chain, experiment: Experiment | None) -> Ch
         path = run.folder / name
         if isinstance(named.get(name), str):
             whole += compare(run, path, named[name], "rounds/0000/MANIFEST.json", check)
-        elif name != "parts.parquet" and not path.is_file():
+        elif name not in OPTIONAL and not path.is_file():
             check.differs(run.name(path), "is missing: every run has one")
         elif path.is_file():
             check.unchecked.append(f"{run.name(path)}: no manifest names it (yet)")
