@@ -118,6 +118,6 @@ def _show(diagnosis: Diagnosis, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(finite(diagnosis.to_json()), indent=1, allow_nan=False) + "\n")
         return
-    console = Console()
+    console = Console(markup=False)
     for line in lines_of(diagnosis, min(console.width, WIDTH)):
         console.print(line, highlight=False, soft_wrap=True)

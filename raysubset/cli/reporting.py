@@ -10,7 +10,8 @@ from cyclopts import Parameter
 
 from raysubset.cli.app import app
 from raysubset.errors import ConfigError, DataError, RunFolderError
-from raysubset.experiment import Experiment, read_yaml
+from raysubset.experiment import Experiment
+from raysubset.files import refuse_links_out
 from raysubset.storage.staging import shown, staged
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def _again(folder: Path) -> None:
     """Make one folder's report again, whatever it holds."""
     from raysubset.frontier.sweep import FRONTIER
 
+    refuse_links_out(folder, "folder", shown(folder))
     runs = sorted(path.parent for path in folder.glob("*/experiment.yaml"))
     if (folder / FRONTIER).is_file():
         _frontier(folder)
@@ -61,7 +63,7 @@ def _again(folder: Path) -> None:
 def _run(folder: Path) -> None:
     from raysubset.report.run_report import write_report
 
-    write_report(folder, _pictures(Experiment.of(read_yaml(folder / "experiment.yaml"))))
+    write_report(folder, _pictures(Experiment.of(Experiment.read(folder / "experiment.yaml"))))
 
 
 def _comparison(folder: Path, runs: list[Path]) -> None:

@@ -55,7 +55,7 @@ def _compare(experiment: Experiment, folder: Path | None, resume: bool, local: b
     name = f"{first.identity['name']}-compare"
     folder = folder or new_run_folder(first.experiment, name)
     check_comparison(runs, folder, resume=resume)
-    console = Console()
+    console = Console(markup=False)
     announce(console, first, folder)
     outcomes: list[Outcome] = []
     with stoppable(folder), runner(first, folder, local=local) as run_one:
@@ -96,7 +96,7 @@ def run_one(
     prepared = with_measured_numbers(prepare(experiment), folder, local=local)
     folder = folder or new_run_folder(experiment, prepared.identity["name"])
     check_folder(prepared, folder, resume=resume)
-    console = Console()
+    console = Console(markup=False)
     announce(console, prepared, folder)
     with stoppable(folder), screen(console).showing(experiment.selection.strategy) as watch:
         outcome = runner_of(local)(prepared, folder, resume=resume, watch=watch)
