@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -25,12 +26,7 @@ BEGIN = {
 }
 GO_ON = {kind: [kind, "--local", "--run-dir", "folder", "--resume"] for kind in BEGIN}
 SELECT = ["select", "--local", "--checkpoint", "folder", "--run-dir", "chosen"]
-ASK = (
-    ["report", "folder"],
-    ["report", "folder", "--output", "both"],
-    ["explain", "folder", "--id", "0"],
-    ["export", "folder"],
-)
+REPORTS = (["report", "folder"], ["report", "folder", "--output", "both"])
 
 
 @pytest.fixture
@@ -78,9 +74,14 @@ def test_f29_a_folder_that_names_code_runs_none_by_any_command(
         told = capsys.readouterr().err
         assert "its model is evil:build" in told and "add --model.name evil:build" in told
         assert not ran()
-    for words in ASK if kind != "compare" else ():  # its pages are those of its runs
-        call(words)
+    for words in REPORTS if kind != "compare" else ():  # its pages are those of its runs
+        assert call(words)[0] == (2 if kind == "frontier" and "--output" in words else 0)
         assert not ran(), words
+    for table in list((here / "folder").rglob("parts.parquet"))[:1]:
+        id_ = pq.read_table(table)["id"][0].as_py()
+        for words in (["explain", str(table.parent), "--id", str(id_)], ["export", table.parent]):
+            assert call(list(map(str, words)))[0] == 0
+            assert not ran(), words
     own = ["--model.name", "evil:build"]
     assert call([*GO_ON[kind], *own])[0] == 2, "the module is there to be imported"
     assert ran()

@@ -41,7 +41,7 @@ class TrackingSettings(Settings):
     """An MLflow server, for instance http://host:5000 (default: none); its credentials stay in
     MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."""
 
-    mlflow_experiment: Annotated[str, Field(min_length=1)] = "raysubset"
+    mlflow_experiment: Annotated[Text, Field(min_length=1)] = "raysubset"
     """The MLflow experiment that holds the runs; made where there is none."""
 
     wandb: Annotated[Text | None, BeforeValidator(_off)] = None
