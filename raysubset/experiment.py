@@ -87,8 +87,9 @@ def _regularizer(text: str) -> str:
 
 
 def _step_size(value: object) -> object:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return float(value) if whole and abs(value) < 2**63 else value
+    if isinstance(value, bool) or not isinstance(value, int):
+        return value
+    return float(value) if abs(value) < 2**63 else value
 
 
 class GlisterSettings(Settings):

@@ -165,13 +165,20 @@ def refuse_links_out(folder: Path, what: str, shown: object = None) -> None:
     for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
             path = Path(parent, name)
-            if path.is_symlink() and not path.resolve().is_relative_to(root):
+            if path.is_symlink() and _leads_out(path, root):
                 raise RunFolderError(
                     f"{what} {shown or folder} holds a link, {path.relative_to(folder)}, that "
-                    f"leads out of it, to {path.resolve()}; nothing is written there. Put what it "
-                    "leads to in its place (--run-dir itself may be a link), or choose another "
+                    f"leads out of it, to {os.readlink(path)}; nothing is written there. Put what "
+                    "it leads to in its place (--run-dir itself may be a link), or choose another "
                     "--run-dir."
                 )
+
+
+def _leads_out(link: Path, root: Path) -> bool:
+    try:
+        return not link.resolve().is_relative_to(root)
+    except OSError:  # where this user may not look
+        return True
 
 
 def nearest_folder(path: Path) -> Path:

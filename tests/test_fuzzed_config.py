@@ -83,7 +83,7 @@ def check_lasting(experiment: Experiment, path: Path) -> None:
     assert again.differences(experiment) == []
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(FLAT)
 def test_f28_wild_values_are_refused_in_a_sentence_or_survive_the_round_trip(
     tmp_path_factory: pytest.TempPathFactory, flat: dict[str, Any]
@@ -110,7 +110,7 @@ PIECES = st.sampled_from(
 EDITS = st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 9), PIECES), max_size=6)
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(EDITS)
 def test_f28_a_file_with_anything_written_into_it_is_an_experiment_or_refused(
     tmp_path_factory: pytest.TempPathFactory, edits: list[tuple[int, int, str]]
@@ -128,7 +128,7 @@ def test_f28_a_file_with_anything_written_into_it_is_an_experiment_or_refused(
         check_lasting(experiment, path)
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.binary(max_size=60))
 def test_f28_a_file_of_any_bytes_is_a_mapping_or_refused(
     tmp_path_factory: pytest.TempPathFactory, content: bytes
@@ -141,7 +141,7 @@ def test_f28_a_file_of_any_bytes_is_a_mapping_or_refused(
         check_sentence(str(error))
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(
     st.dictionaries(
         st.sampled_from(list(FrontierSettings.model_fields)) | st.text(max_size=6),
@@ -205,7 +205,7 @@ def _refuse(*_: object, **__: object) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(words=LINES)
 def test_f28_any_command_line_begins_or_ends_with_code_2_and_a_sentence(
     idle: None, command: str, words: list[str]
@@ -217,7 +217,7 @@ def test_f28_any_command_line_begins_or_ends_with_code_2_and_a_sentence(
         check_sentence(err)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(st.dictionaries(st.sampled_from(list(options())), PLAIN, min_size=1, max_size=3))
 def test_f14_what_the_config_lets_pass_is_prepared_or_refused_in_a_sentence(
     idle: None, flat: dict[str, Any]

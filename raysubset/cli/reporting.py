@@ -46,18 +46,19 @@ def _again(folder: Path) -> None:
     """Make one folder's report again, whatever it holds."""
     from raysubset.frontier.sweep import FRONTIER
 
-    refuse_links_out(folder, "folder", shown(folder))
     runs = sorted(path.parent for path in folder.glob("*/experiment.yaml"))
-    if (folder / FRONTIER).is_file():
-        _frontier(folder)
-    elif (folder / "experiment.yaml").is_file():
-        _run(folder)
-    elif runs:
-        _comparison(folder, runs)
-    else:
+    kinds = (folder / FRONTIER).is_file(), (folder / "experiment.yaml").is_file(), bool(runs)
+    if not any(kinds):
         raise RunFolderError(
             f"{shown(folder)} holds no run, comparison or frontier; check the path."
         )
+    refuse_links_out(folder, "folder", shown(folder))
+    if kinds[0]:
+        _frontier(folder)
+    elif kinds[1]:
+        _run(folder)
+    else:
+        _comparison(folder, runs)
 
 
 def _run(folder: Path) -> None:

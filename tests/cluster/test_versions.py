@@ -58,8 +58,9 @@ def test_f32_nodes_with_other_versions_are_refused_by_name_before_any_work(
     monkeypatch.setattr(versions, "_asked_of_other_nodes", lambda: asked)
     monkeypatch.setattr(versions.look, "versions", lambda: VERSIONS)
     monkeypatch.setattr(ray, "get_runtime_context", Context)
-    words = "--data.limit 200 --epochs 2 --resources.workers 2".split()
-    assert call(["run", *words, "--run-dir", "run"])[0] == 2
+    words = "--data.limit 200 --model.name mlp --epochs 2 --selection.select_every 1".split()
+    words += ["--resources.workers", "2", "--run-dir", "run"]
+    assert call(["run", *words])[0] == 2
     told = capsys.readouterr().err
     assert "different software: torch 2.14.1 on 10.0.0.7, 2.15.0 at the driver." in told
     assert "10.0.0.8" not in told and "jobs/requirements.txt" in told
