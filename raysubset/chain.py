@@ -106,7 +106,14 @@ def _manifest(content: bytes) -> dict[str, Any] | None:
         return None
     named = {"selection.parquet", "metrics.json", OBSERVATIONS}
     named |= {f"checkpoint/{name}" for name in (WEIGHTS, TRAINER)}
-    return manifest if named <= set(manifest["files"]) else None
+    files = manifest["files"]
+    inside = all(_is_inside(name) and isinstance(files[name], str) for name in files)
+    return manifest if named <= set(files) and inside else None
+
+
+def _is_inside(name: str) -> bool:
+    """Return whether a name stays in its folder: what a manifest names is fetched from a store."""
+    return not name.startswith("/") and ".." not in name.split("/") and "\0" not in name
 
 
 def damaged_file(folder: Path, files: Mapping[str, str]) -> str:

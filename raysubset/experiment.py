@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,11 +19,21 @@ from pydantic import (
 )
 
 from raysubset.errors import ConfigError
-from raysubset.learn.settings import DataSettings, ModelSettings, Settings, TrainingSettings
-from raysubset.tracking.settings import TrackingSettings, redacted
+from raysubset.learn.settings import (
+    MOST,
+    Count,
+    DataSettings,
+    ModelSettings,
+    Settings,
+    TrainingSettings,
+)
+from raysubset.refusals import LineOf, told
+from raysubset.refusals import did_you_mean as did_you_mean
+from raysubset.tracking.settings import TrackingSettings
+from raysubset.yaml_files import MAX_YAML_BYTES as MAX_YAML_BYTES
+from raysubset.yaml_files import Lines
+from raysubset.yaml_files import read_yaml as read_yaml
 
-MAX_YAML_BYTES = 1_000_000
-_SHOWN = 10
 StrategyName = Literal[
     "glister",
     "random",
@@ -36,6 +44,9 @@ StrategyName = Literal[
     "validation-only",
     "random-validation",
 ]
+LONGEST_S = 1e9
+"""31 years: more than a clock of the system can wait for is refused."""
+Seconds = Annotated[float, Field(gt=0, le=LONGEST_S)]
 AUTO_RANKS = 2
 """What `resources.workers=auto` is, unless there is one GPU only."""
 WHOLE_POOL = ("adaptive-random", "full-compressed", "full-validation-compressed")
@@ -46,7 +57,7 @@ def _fraction(value: object) -> object:
     """Give per cent its own answer: the commonest slip in this field."""
     try:
         number = float(value) if isinstance(value, (int, float, str)) else 0.0
-    except ValueError:
+    except (ValueError, OverflowError):
         return value
     if 1 < number <= 100:
         raise ValueError(
@@ -76,7 +87,9 @@ def _regularizer(text: str) -> str:
 
 
 def _step_size(value: object) -> object:
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if isinstance(value, bool) or not isinstance(value, int):
+        return value
+    return float(value) if abs(value) < 2**63 else value
 
 
 class GlisterSettings(Settings):
@@ -116,13 +129,13 @@ class SelectionSettings(Settings):
     smaller: keep one fraction, delete the rest, train from scratch (saves storage and labels;
     papers: static)."""
 
-    proxy_epochs: Annotated[int, Field(ge=1)] = 10
+    proxy_epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 10
     """Goal smaller: epochs over the whole pool of the proxy, the model that the choice reads."""
 
     fraction: Annotated[float, BeforeValidator(_fraction), Field(gt=0, le=1)] = 0.1
     """The share of the pool that an epoch visits."""
 
-    select_every: Annotated[int, Field(ge=1)] = 10
+    select_every: Count = 10
     """Epochs between selections."""
 
     warm_start: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -137,7 +150,7 @@ class SelectionSettings(Settings):
     candidates: Annotated[float, Field(ge=1)] = 1.0
     """1: choose from all; m: score and choose from a fresh uniform sample of m * K ids."""
 
-    batch_size: Annotated[int, Field(ge=1)] = 256
+    batch_size: Count = 256
     """Examples per scoring call."""
 
     overlap: bool = False
@@ -165,11 +178,11 @@ class SelectionSettings(Settings):
 class ResourceSettings(Settings):
     """Where it runs."""
 
-    workers: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    workers: Literal["auto"] | Count = "auto"
     """Training ranks (DDP), a whole GPU each. Another number is another run: same curve, not the
     same ids. auto: 2, or 1 where there is one GPU; settled before the run begins, and kept."""
 
-    scorers: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    scorers: Literal["auto"] | Count = "auto"
     """Scoring actors; any number gives the same ids. auto: one on every spare whole GPU; 2 on
     CPUs."""
 
@@ -179,29 +192,29 @@ class ResourceSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: a whole GPU per rank where there is any (too few are refused), else CPU."""
 
-    threads_per_rank: Annotated[int, Field(ge=1)] = 1
+    threads_per_rank: Count = 1
     """torch threads of every process that trains, scores or selects (sums depend on it)."""
 
-    selection_memory_mb: Annotated[int, Field(ge=1)] = 4096
+    selection_memory_mb: Count = 4096
     """What `select --embeddings` holds at most of the pool's embeddings and gradient factors; above
     it they lie in a temporary folder (TMPDIR), and block picks choose from there: the same ids."""
 
-    start_timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    start_timeout_s: Seconds = 60.0
     """How long the crew may wait for its places, and then for its first sign of life."""
 
-    autoscaler_timeout_s: Annotated[float, Field(gt=0)] = 900.0
+    autoscaler_timeout_s: Seconds = 900.0
     """How long it may wait instead while an autoscaler can start the nodes that are missing."""
 
-    call_timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    call_timeout_s: Seconds = 600.0
     """How long one scoring call, or silence of a training rank, may last."""
 
-    max_failures: Annotated[int, Field(ge=0)] = 3
+    max_failures: Annotated[int, Field(ge=0, le=MOST)] = 3
     """How many times a lost training group, or scorer, is started again."""
 
-    keep_checkpoints: Annotated[int, Field(ge=1)] = 2
+    keep_checkpoints: Count = 2
     """How many of the newest rounds keep their checkpoint."""
 
-    checkpoint_every_s: Annotated[float, Field(ge=0)] = 10.0
+    checkpoint_every_s: Annotated[float, Field(ge=0, le=LONGEST_S)] = 10.0
     """Within a round, write the state after an epoch at most this often; 0: after every epoch. It
     is what a kill can cost, beside the epoch in progress."""
 
@@ -243,9 +256,10 @@ class Experiment(Settings):
         """Return the nested values of a YAML file, checked as an experiment."""
         values = read_yaml(path)
         try:
-            cls.of(values)
-        except ConfigError as error:
-            raise ConfigError(f"experiment file {path}: {error}") from None
+            cls.model_validate(values)
+        except ValidationError as error:
+            why = sentences(error, Lines(path).of)
+            raise ConfigError(f"experiment file {path}: {why}") from None
         return values
 
     def to_yaml(self) -> str:
@@ -268,40 +282,6 @@ class Experiment(Settings):
         mine, theirs = flatten(self.deciding), flatten(other.deciding)
         keys = [k for k in mine | theirs if mine.get(k) != theirs.get(k)]
         return [f"{key}: {mine.get(key)} -> {theirs.get(key)}" for key in keys]
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """A safe loader that refuses a key written twice, where YAML silently keeps the last."""
-
-
-def _unique_mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[str] = set()
-    for key, _ in node.value:
-        if isinstance(key, yaml.ScalarNode) and key.value in seen:
-            line = key.start_mark.line + 1
-            problem = f"{key.value!r} stands twice in its section (again in line {line}); keep one"
-            raise yaml.constructor.ConstructorError(problem=problem)
-        seen.add(str(key.value))
-    return loader.construct_mapping(node, deep=True)
-
-
-_UniqueKeys.add_constructor("tag:yaml.org,2002:map", _unique_mapping)
-
-
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Return a YAML mapping, read safely: no tags, no duplicate keys, no huge files."""
-    path = Path(path)
-    if not path.is_file():
-        raise ConfigError(f"experiment file {path} does not exist; give a YAML file.")
-    if path.stat().st_size > MAX_YAML_BYTES:
-        raise ConfigError(f"experiment file {path} is larger than 1 MB; that is no experiment.")
-    try:
-        values = _UniqueKeys(path.read_text(encoding="utf-8")).get_single_data()
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"experiment file {path} is not valid YAML: {error}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"experiment file {path} must hold sections (data:, selection:, ...).")
-    return values
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -337,56 +317,6 @@ def options(section: type[BaseModel] = Experiment, prefix: str = "") -> dict[str
     return found
 
 
-def did_you_mean(word: str, known: list[str]) -> str:
-    """Return "; did you mean x?" by the last part, of the same section first; "" if none is near.
-
-    Whole names of one section look alike by the section alone.
-    """
-    section, _, last = word.rpartition(".")
-    if same := [name for name in known if name.rpartition(".")[2] == last]:
-        return f"; did you mean {same[0]}?"
-    beside = [name for name in known if name.rpartition(".")[0] == section]
-    for names in (beside, known):
-        by_last = {name.rpartition(".")[2]: name for name in names}
-        near = difflib.get_close_matches(last, list(by_last), n=1, cutoff=0.6)
-        if near:
-            return f"; did you mean {by_last[near[0]]}?"
-    return ""
-
-
-def sentences(error: ValidationError) -> str:
-    """Return a line per option, the first ten: pydantic tells every branch of a union apart."""
-    errors = error.errors()
-    whys: dict[str, list[str]] = {}
-    for each in errors[:_SHOWN]:
-        what, why = _sentence(each)
-        whys.setdefault(what, []).append(why)
-    lines = [what + ", or ".join(why) for what, why in whys.items()]
-    return "\n".join(lines + [f"... and {len(errors) - _SHOWN} more"] * (len(errors) > _SHOWN))
-
-
-def _brief() -> reprlib.Repr:
-    """Return a repr that ends: a few aliases in YAML can stand for a value of many gigabytes."""
-    brief = reprlib.Repr()
-    brief.maxlevel, brief.maxstring, brief.maxother = 2, 200, 200
-    return brief
-
-
-def _sentence(error: Any) -> tuple[str, str]:
-    """Return a pydantic error as ("what=its value: ", "why, what to do")."""
-    parts = [str(part) for part in error["loc"] if isinstance(part, str)]
-    known = options()
-    sections = sorted({key[:at] for key in known for at, sign in enumerate(key) if sign == "."})
-    if error["type"] == "extra_forbidden":
-        name = ".".join(parts)
-        return f"unknown option {name}{did_you_mean(name, sections + list(known))}", ""
-    while parts and ".".join(parts) not in [*known, *sections]:
-        # pydantic appends the tried branch of a union to the place; the option is what precedes.
-        parts.pop()
-    given = error["input"]
-    told = _brief().repr(redacted(given) if isinstance(given, str) else given)
-    what = f"{'.'.join(parts) or 'experiment'}={redacted(told)}: "
-    if error["type"] == "model_type":
-        return what, "must be a section of options; give its options or leave it out"
-    message = error["msg"].removeprefix("Value error, ")
-    return what, f"{message[0].lower()}{message[1:]}"
+def sentences(error: ValidationError, line_of: LineOf | None = None) -> str:
+    """Return what pydantic refused of an experiment: option, value, remedy; see `refusals.told`."""
+    return told(error, list(options()), line_of)

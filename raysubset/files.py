@@ -122,8 +122,9 @@ def take_lock(folder: Path, what: str, shown: object = None) -> IO[str]:
         shown: what an error names instead of the folder.
 
     Raises:
-        RunFolderError: another process holds it.
+        RunFolderError: another process holds it, or a link in it leads elsewhere.
     """
+    refuse_links_out(folder, what, shown)
     while True:
         lock = open(folder / LOCK, "a+", encoding="utf-8")
         try:
@@ -179,6 +180,34 @@ def _is_deleted(lock: IO[str]) -> bool:
 
 def _me() -> str:
     return f"process {os.getpid()} on {os.uname().nodename}"
+
+
+def refuse_links_out(folder: Path, what: str, shown: object = None) -> None:
+    """Refuse to write in a folder of which a part is a link to somewhere else.
+
+    Whoever made the link would decide which other files are overwritten, or deleted as old rounds.
+
+    Raises:
+        RunFolderError: the link, where it leads and the remedy.
+    """
+    root = folder.resolve()
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(parent, name)
+            if path.is_symlink() and _leads_out(path, root):
+                raise RunFolderError(
+                    f"{what} {shown or folder} holds a link, {path.relative_to(folder)}, that "
+                    f"leads out of it, to {os.readlink(path)}; nothing is written there. Put what "
+                    "it leads to in its place (--run-dir itself may be a link), or choose another "
+                    "--run-dir."
+                )
+
+
+def _leads_out(link: Path, root: Path) -> bool:
+    try:
+        return not link.resolve().is_relative_to(root)
+    except OSError:  # where this user may not look
+        return True
 
 
 def nearest_folder(path: Path) -> Path:

@@ -296,8 +296,9 @@ def new_run_folder(experiment: Experiment, name: str, root: str | Path = "runs")
 
 
 def new_folder(name: str, what: str, root: str | Path = "runs") -> Path:
-    """Return runs/<name>-<what>-<n>, the first n that is free; a name may hold anything."""
-    data = re.sub(r"[^A-Za-z0-9._]+", "_", name).strip("._")[:60] or "data"
+    """Return runs/<name>-<what>-<n>, the first that is free: [A-Za-z0-9][A-Za-z0-9._-]{0,99}."""
+    room = min(60, 100 - len(f"-{what}-999999"))
+    data = re.sub(r"[^A-Za-z0-9._]+", "_", name).strip("._")[:room] or "data"
     stem = f"{data}-{what}"
     for n in range(1, 1_000_000):
         path = Path(root).absolute() / f"{stem}-{n}"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from raysubset.chain import read_object
 from raysubset.errors import RunFolderError
-from raysubset.experiment import Experiment, read_yaml
+from raysubset.experiment import Experiment
 from raysubset.records import read_table
 from raysubset.storage.staging import shown, staging_of
 
@@ -104,7 +104,7 @@ def config_differences(stored: Path, asked: Experiment) -> list[str]:
         stored: its YAML.
         asked: resolved.
     """
-    lines = Experiment.of(read_yaml(stored)).differences(asked)
+    lines = Experiment.of(Experiment.read(stored)).differences(asked)
     return [line for line in lines if not line.startswith(FREE_ON_RESUME)]
 
 

@@ -176,7 +176,7 @@ def test_a_run_that_goes_on_tells_a_tracker_only_what_it_lacks(diary: Diary, tmp
 
 @pytest.mark.parametrize("where", ["begin", "round_done", "caught_up", "finished", "close"])
 @pytest.mark.parametrize("error", [RuntimeError, ConnectionError, KeyError, SystemExit])
-def test_a_tracker_that_raises_changes_nothing_and_is_complained_of_once(
+def test_f38_a_tracker_that_raises_changes_nothing_and_is_complained_of_once(
     where: str,
     error: type[BaseException],
     diary: Diary,
@@ -199,7 +199,7 @@ def test_a_tracker_that_raises_changes_nothing_and_is_complained_of_once(
 
 
 @pytest.mark.parametrize("where", ["begin", "round_done", "finished", "close"])
-def test_a_tracker_that_hangs_for_ever_costs_its_deadline_once_and_nothing_else(
+def test_f38_a_tracker_that_hangs_for_ever_costs_its_deadline_once_and_nothing_else(
     where: str,
     diary: Diary,
     undisturbed: Callable[[str], Left],
@@ -253,7 +253,7 @@ def test_no_more_than_a_few_threads_hang_however_many_runs_there_are(
     assert len(began) == 8
 
 
-def test_a_tracker_that_was_down_is_told_later_what_it_missed(
+def test_f38_a_tracker_that_was_down_is_told_later_what_it_missed(
     diary: Diary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     begin, down = diary.begin, iter([True, True])

@@ -38,7 +38,7 @@ def of(**values: Any) -> TrackingSettings:
         "http://me:secret" + "x" * 300 + "@host/" + "y" * 300,
     ],
 )
-def test_credentials_in_an_address_are_refused_with_the_remedy_and_never_shown(
+def test_f30_credentials_in_an_address_are_refused_with_the_remedy_and_never_shown(
     uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     with pytest.raises(ConfigError, match="MLFLOW_TRACKING_USERNAME") as caught:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def test_mlflow_gets_the_config_every_figure_and_the_end(mlflow: FakeMlflow, tmp
 
 
 @pytest.mark.parametrize("rounds", [0, 1, 2])
-def test_a_resumed_run_goes_on_in_the_same_mlflow_run(
+def test_f38_a_resumed_run_goes_on_in_the_same_mlflow_run(
     rounds: int, mlflow: FakeMlflow, tmp_path: Path
 ):
     folder = tmp_path / "run"
@@ -111,7 +112,7 @@ CALLS = (
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("call", CALLS)
-def test_a_call_that_is_lost_once_makes_no_second_run_and_no_second_figure(
+def test_f38_a_call_that_is_lost_once_makes_no_second_run_and_no_second_figure(
     call: str,
     when: str,
     mlflow: FakeMlflow,
@@ -177,7 +178,9 @@ def test_a_damaged_memory_is_as_none(mlflow: FakeMlflow, tmp_path: Path):
 
 
 @pytest.mark.parametrize("rounds", [0, 1, 2])
-def test_a_resumed_run_goes_on_in_the_same_wandb_run(rounds: int, wandb: FakeWandb, tmp_path: Path):
+def test_f38_a_resumed_run_goes_on_in_the_same_wandb_run(
+    rounds: int, wandb: FakeWandb, tmp_path: Path
+):
     folder = tmp_path / "run"
     with pytest.raises(Stopped):
         run_local(prepared(**WANDB), folder, watch=stop_after(rounds))
@@ -192,6 +195,62 @@ def test_a_resumed_run_goes_on_in_the_same_wandb_run(rounds: int, wandb: FakeWan
     assert list(wandb.summaries.values()) == [outcome(result)]
     assert list(wandb.exit_codes.values()) == [[255, 0]]
     assert wandb.settings["init_timeout"] < 10
+
+
+class ServerError(Exception):
+    """What a client raises where the server answers 500."""
+
+
+@pytest.mark.parametrize("up", [0, 1, 6, 9])
+def test_f38_an_mlflow_that_answers_500_costs_nothing_and_is_told_all_in_one_run_on_resume(
+    up: int,
+    mlflow: FakeMlflow,
+    undisturbed: Callable[[str], Left],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+):
+    """Up: how many calls the server answers before it is down for the rest of the run."""
+
+    def fail(call: str) -> None:
+        if len(mlflow.calls) >= up:
+            raise ServerError(f"500 Internal Server Error: {call}")
+
+    mlflow.before, folder = fail, tmp_path / "run"
+    _, left = play(prepared(**MLFLOW), folder)
+    assert_same_run(left, undisturbed("glister"))
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "MLflow is not being told of this run (ServerError: 500" in caplog.text
+    mlflow.before = lambda call: None
+    _, again = play(prepared(**MLFLOW), folder, resume=True)
+    assert_same_run(again, left)
+    (run,) = mlflow.runs.values()
+    assert run["status"] == "FINISHED" and len(run["params"]) > 40
+    assert told_to(run) == told_by_history(folder)
+    assert len(caplog.records) == 1
+
+
+def test_f38_a_wandb_that_cannot_be_reached_costs_nothing_and_is_told_all_in_one_run_on_resume(
+    wandb: FakeWandb,
+    undisturbed: Callable[[str], Left],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    def offline(**_: Any) -> None:
+        raise ConnectionError("no route to api.wandb.ai")
+
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["wandb"], "init", offline)
+        _, left = play(prepared(**WANDB), folder)
+    assert_same_run(left, undisturbed("glister"))
+    assert len(caplog.records) == 1 and "W&B is not being told of this run" in caplog.text
+    assert wandb.rows == {}
+    play(prepared(**WANDB), folder, resume=True)
+    run_id = json.loads((folder / "tracking.json").read_text())["id"]
+    lines = [{**figures(x), "visits": x["visits"]} for x in read_history(folder)]
+    assert wandb.rows == {run_id: lines} and wandb.exit_codes == {run_id: [0]}
+    assert len(caplog.records) == 1
 
 
 # ---- the real ones, where they are installed

@@ -16,7 +16,9 @@ from pydantic import ValidationError
 from raysubset import faultpoints, logs
 from raysubset.cli.options import long_forms
 from raysubset.errors import RaySubsetError
-from raysubset.experiment import did_you_mean, options, sentences
+from raysubset.experiment import options, sentences
+from raysubset.redaction import lines_of, redacted
+from raysubset.refusals import unknown
 from raysubset.stopping import EXIT_INTERRUPTED, terminable
 from raysubset.storage.disk import FULL
 
@@ -103,7 +105,7 @@ def _told(error: cyclopts.CycloptsError) -> str:
         known = [*options(), *OWN, *OF_FRONTIER, *OF_SELECT, *OF_DOCTOR, *OF_VERIFY]
         if word in known:
             return f"--{word} is an option of another command; see --help of this one"
-        return f"unknown option --{word}{did_you_mean(word, known).replace('mean ', 'mean --')}"
+        return unknown(word, known, "--")
     return str(error)
 
 
@@ -116,5 +118,6 @@ def _told_full(error: OSError) -> str:
 
 
 def _fail(message: str, code: int) -> tuple[int, None, str]:
+    message = lines_of(redacted(message))
     print(f"error: {message}", file=sys.stderr)
     return code, None, message

@@ -20,13 +20,14 @@ def explain_(
 ) -> None:
     """Say in which rounds an id was chosen, at which rank and gain."""
     from raysubset.answers import explain
+    from raysubset.report.wording import printable
 
     with staged(run_folder, write=False) as folder:
         found = explain(folder, id)
-    name = f" ({found.key})" if found.key else ""
-    print(f"id {found.id}{name}: label {found.label}, part {found.part}")
+    name = f" ({printable(found.key)})" if found.key else ""
+    print(f"id {found.id}{name}: label {printable(found.label)}, part {found.part}")
     if found.dropped:
-        print(f"dropped before every strategy: {found.dropped}")
+        print(f"dropped before every strategy: {printable(found.dropped)}")
     elif found.part != "pool":
         print(f"never a candidate: it is in {found.part}, and only the pool is chosen from")
     elif not found.choices:

@@ -16,6 +16,7 @@ from rich.console import Console
 from raysubset.cli.app import Ended, app
 from raysubset.cli.options import File, Options, RunDir, resolve_over
 from raysubset.errors import ConfigError
+from raysubset.redaction import redacted
 
 if TYPE_CHECKING:
     from raysubset.doctor.examination import Asked
@@ -78,11 +79,12 @@ def diagnose(asked: Asked, address: str | None, place: str, *, strict: bool) -> 
             told = Finding(
                 name="cluster",
                 status="failed",
-                found=str(error),
+                found=redacted(str(error)),
                 remedy="start it, check --address, and with a token export RAY_AUTH_MODE=token",
             )
             _, alone = _look(asked, None, probe)
-            where, found = f"this machine, because {meant} does not answer", [told, *alone]
+            where = f"this machine, because {redacted(meant or '')} does not answer"
+            found = [told, *alone]
     return Diagnosis(where=where, findings=tuple(found), strict=strict)
 
 
@@ -118,6 +120,6 @@ def _show(diagnosis: Diagnosis, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(finite(diagnosis.to_json()), indent=1, allow_nan=False) + "\n")
         return
-    console = Console()
+    console = Console(markup=False)
     for line in lines_of(diagnosis, min(console.width, WIDTH)):
         console.print(line, highlight=False, soft_wrap=True)

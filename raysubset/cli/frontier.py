@@ -29,6 +29,7 @@ from raysubset.cli.options import (
 from raysubset.errors import ConfigError
 from raysubset.experiment import Experiment
 from raysubset.frontier.settings import settings_of
+from raysubset.own_code import refuse_stored_code
 from raysubset.storage.staging import shown
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def run_frontier(sweep: Sweep, trial_mode: Mode, *, resume: bool, local: bool) -
     from raysubset.frontier.tuning_text import left_to_run
 
     check_extras(sweep.settings, local=local)
-    console, data = Console(), Data(sweep.base)
+    console, data = Console(markup=False), Data(sweep.base)
     first = check_sweep(sweep, data)
     if not is_begun(sweep):
         first = with_measured_numbers(first, None, local=local)
@@ -217,6 +218,8 @@ def _sweep(
     if resume and folder is None:
         raise ConfigError("--resume needs --run-dir, the folder of the frontier to continue.")
     stored = read_sweep(folder) if resume and folder else None
+    if stored and folder and file is None:
+        refuse_stored_code({"model": {"name": stored.base.model.name}}, experiment, shown(folder))
     # A file given with --resume must say what was begun: a difference is shown and refused.
     begun = stored.base.model_dump(mode="json") if stored and file is None else None
     base = resolve_over(SMALL, file, experiment, begun)
@@ -259,7 +262,7 @@ def _announce(console: Console, sweep: Sweep, first: Prepared, left: int, how: s
 
     known = None if sweep.settings.find else left
     for line in plan_lines(sweep, first, left, how):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=True)
     return Teller(sweep, console, known).told
 
 
@@ -269,6 +272,6 @@ def _report(console: Console, sweep: Sweep, data: Data) -> None:
     from raysubset.report.pictures import pictures_of
 
     for line in report_sweep(sweep, pictures_of(data.of(sweep.base.seed).train)):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=True)
     told = f"report: {shown(sweep.folder / 'report.html')}"
     console.print(told, highlight=False, soft_wrap=True)

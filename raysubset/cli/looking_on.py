@@ -29,9 +29,9 @@ def announce(console: Console, prepared: Prepared, folder: Path) -> None:
 
     console.print(f"run folder: {shown(folder)}", highlight=False, soft_wrap=True)
     told = heading(prepared.experiment, prepared.identity)
-    console.print(told, highlight=False, markup=False, soft_wrap=True)
+    console.print(told, highlight=False, soft_wrap=True)
     for note in prepared.notes:
-        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"note: {note}", highlight=False, soft_wrap=True)
 
 
 def report_each(runs: Sequence[Prepared], folder: Path) -> None:

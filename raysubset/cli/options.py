@@ -12,6 +12,8 @@ from cyclopts import Parameter
 from raysubset.errors import ConfigError, RunFolderError
 from raysubset.experiment import Experiment
 from raysubset.files import LOCK
+from raysubset.own_code import refuse_stored_code
+from raysubset.redaction import redacted, unprintable
 from raysubset.storage.staging import shown, staged
 
 if TYPE_CHECKING:
@@ -54,6 +56,11 @@ def worked_in(run_dir: str | None) -> Generator[Path | None]:
     if not run_dir:
         yield None
         return
+    if odd := unprintable(run_dir):
+        raise RunFolderError(
+            f"--run-dir={redacted(run_dir)!a} must not hold control characters or broken text "
+            f"(here {odd!a}); choose another name."
+        )
     with staged(run_dir) as folder:
         yield folder
 
@@ -69,6 +76,8 @@ def resolve(
     """
     asked = resume and file is None and not (given is not None and _died_at_once(run_dir))
     stored = Experiment.read(_stored(run_dir)) if asked else None
+    if stored is not None and run_dir is not None:
+        refuse_stored_code(stored, given, shown(run_dir))
     experiment = resolve_over({}, file, given, stored)
     if resume and (path := _begun(run_dir)):
         experiment = as_begun(experiment, Experiment.of(Experiment.read(path)))

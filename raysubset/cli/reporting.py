@@ -10,7 +10,8 @@ from cyclopts import Parameter
 
 from raysubset.cli.app import app
 from raysubset.errors import ConfigError, DataError, RunFolderError
-from raysubset.experiment import Experiment, read_yaml
+from raysubset.experiment import Experiment
+from raysubset.files import refuse_links_out
 from raysubset.storage.staging import shown, staged
 
 if TYPE_CHECKING:
@@ -46,22 +47,24 @@ def _again(folder: Path) -> None:
     from raysubset.frontier.sweep import FRONTIER
 
     runs = sorted(path.parent for path in folder.glob("*/experiment.yaml"))
-    if (folder / FRONTIER).is_file():
-        _frontier(folder)
-    elif (folder / "experiment.yaml").is_file():
-        _run(folder)
-    elif runs:
-        _comparison(folder, runs)
-    else:
+    kinds = (folder / FRONTIER).is_file(), (folder / "experiment.yaml").is_file(), bool(runs)
+    if not any(kinds):
         raise RunFolderError(
             f"{shown(folder)} holds no run, comparison or frontier; check the path."
         )
+    refuse_links_out(folder, "folder", shown(folder))
+    if kinds[0]:
+        _frontier(folder)
+    elif kinds[1]:
+        _run(folder)
+    else:
+        _comparison(folder, runs)
 
 
 def _run(folder: Path) -> None:
     from raysubset.report.run_report import write_report
 
-    write_report(folder, _pictures(Experiment.of(read_yaml(folder / "experiment.yaml"))))
+    write_report(folder, _pictures(Experiment.of(Experiment.read(folder / "experiment.yaml"))))
 
 
 def _comparison(folder: Path, runs: list[Path]) -> None:

@@ -60,7 +60,7 @@ def _compare(experiment: Experiment, folder: Path | None, resume: bool, local: b
     check_comparison(runs, folder, resume=resume)
     needed = sum(left_to_write(each, folder_of(each, folder)) for each in runs)
     check_disk(folder, needed, "this comparison", LESS)
-    console = Console()
+    console = Console(markup=False)
     announce(console, first, folder)
     outcomes: list[Outcome] = []
     with stoppable(folder), runner(first, folder, local=local) as run_one:
@@ -103,7 +103,7 @@ def run_one(
     folder = folder or new_run_folder(experiment, prepared.identity["name"])
     check_folder(prepared, folder, resume=resume)
     check_disk(folder, left_to_write(prepared, folder), "this run", LESS)
-    console = Console()
+    console = Console(markup=False)
     announce(console, prepared, folder)
     with stoppable(folder), screen(console).showing(experiment.selection.strategy) as watch:
         outcome = runner_of(local)(prepared, folder, resume=resume, watch=watch)

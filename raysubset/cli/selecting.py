@@ -15,6 +15,7 @@ from raysubset.cli.looking_on import screen
 from raysubset.cli.options import File, Local, Options, resolve_over, worked_in
 from raysubset.errors import ConfigError, ModelError, TrainingDiverged
 from raysubset.experiment import Experiment, flatten
+from raysubset.own_code import refuse_stored_code
 from raysubset.stopping import terminable
 from raysubset.storage.staging import shown
 
@@ -109,9 +110,9 @@ def run_select(
     name = f"select-{ready.identity['name']}"
     folder = folder or new_run_folder(ready.experiment, name)
     check_output(folder)
-    console = Console()
+    console = Console(markup=False)
     for line in (f"folder: {shown(folder)}", heading(ready), *(f"note: {n}" for n in ready.notes)):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=True)
     start = perf_counter()
     with terminable(AGAIN), screen(console).showing(ready.phase.strategy) as watch:
         try:
@@ -128,7 +129,7 @@ def run_select(
     selected = write_selected(
         folder, ready, selection, ids_format=ids_format, seconds=seconds, how=how
     )
-    console.print(outcome(selected), highlight=False, markup=False, soft_wrap=True)
+    console.print(outcome(selected), highlight=False, soft_wrap=True)
     return selected
 
 
@@ -150,7 +151,10 @@ def _ready(
         )
     told = flatten({} if given is None else given.model_dump(mode="json", exclude_unset=True))
     refuse_unread(told, embeddings=of_embeddings)
-    experiment = resolve_over(stored_values(checkpoint), file, given, None)
+    stored = stored_values(checkpoint)
+    if file is None or "name" not in Experiment.read(file).get("model", {}):
+        refuse_stored_code(stored, given, f"--checkpoint={checkpoint}")
+    experiment = resolve_over(stored, file, given, None)
     if of_embeddings:
         if files["validation_labels"] is not None and files["validation_embeddings"] is None:
             raise ConfigError(

@@ -25,6 +25,7 @@ from raysubset.cluster.room import (
     wanted_scorers,
     whole_gpus,
 )
+from raysubset.cluster.versions import refuse_other_versions
 from raysubset.errors import RoomError
 from raysubset.experiment import Experiment, ResourceSettings
 from raysubset.preparation import settled, settled_here
@@ -46,10 +47,12 @@ def ray_session(experiment: Experiment) -> Generator[Room]:
     used as it is; else a private Ray without dashboard starts on this machine.
 
     Raises:
-        RoomError: no Ray, or less room than the experiment asks for; nothing was started on it. Or
-            both the object store and the disk beside it are full.
+        RoomError: no Ray, other software on its nodes than here, or less room than the experiment
+            asks for; nothing was started on it. Or both the object store and the disk beside it
+            are full.
     """
     with _connection(experiment):
+        refuse_other_versions()
         try:
             yield find_room(experiment.resources)
         except OutOfDiskError as error:
@@ -199,4 +202,6 @@ def _own_sigterm() -> Generator[None]:
 
 
 def _first_line(error: Exception) -> str:
+    if str(error).startswith("Version mismatch"):  # Ray tells of both sides, a line each
+        return " ".join(str(error).split()).rstrip(".")
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

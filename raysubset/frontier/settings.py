@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 from raysubset.errors import ConfigError
 from raysubset.experiment import StrategyName
 from raysubset.learn.settings import Settings
+from raysubset.refusals import brief, unknown
 
 MIN_SEEDS = 3
 """Below this, means are printed and nothing is decided."""
@@ -162,7 +163,9 @@ def _sentence(error: Any) -> str:
     if not error["loc"]:
         return message  # about several options, which it names itself
     option = str(error["loc"][0]).replace("_", "-")
-    return f"--{option} {error['input']!r}: {message}"
+    if error["type"] == "extra_forbidden":
+        return unknown(option, [n.replace("_", "-") for n in FrontierSettings.model_fields], "--")
+    return f"--{option} {brief(error['input'])}: {message}"
 
 
 _EXAMPLES = {"fractions": "--fractions 0.1,0.3", "strategies": "--strategies glister,random"}
@@ -174,6 +177,6 @@ def _numbers(values: Any) -> list[float]:
     for value in values if isinstance(values, Sequence) else ():
         try:
             found.append(float(value))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             continue
     return found

@@ -194,7 +194,7 @@ def read_sweep(folder: str | Path) -> Sweep:
     if not (path / FRONTIER).is_file():
         raise RunFolderError(f"{shown(path)} holds no frontier (no {FRONTIER}); check the path.")
     values = read_yaml(path / FRONTIER)
-    if {"experiment", "frontier"} - values.keys():
+    if not all(isinstance(values.get(name), dict) for name in ("experiment", "frontier")):
         raise RunFolderError(
             f"{shown(path / FRONTIER)} is damaged (it lacks the sections experiment and frontier); "
             "put it back, or start again in another --run-dir."

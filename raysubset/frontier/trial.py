@@ -19,6 +19,7 @@ from raysubset.learn.sources import Sources
 from raysubset.local_run import run_local
 from raysubset.preparation import load_data, prepare
 from raysubset.records import read_history
+from raysubset.redaction import redacted
 from raysubset.storage import Remote, is_uri, staging
 
 TRIALS = "trials"
@@ -169,7 +170,7 @@ def note(trial: Trial, folder: Path | str, name: str, value: dict[str, Any]) -> 
 
 def note_failure(trial: Trial, folder: Path | str, error: BaseException) -> str:
     """Record why a trial failed, and return it as a line."""
-    told = str(error)
+    told = redacted(str(error))
     if not isinstance(error, RaySubsetError):
         told = f"{type(error).__name__}: {told}"
     note(trial, folder, FAILED, {"row": trial.row, "seed": trial.seed, "error": told})

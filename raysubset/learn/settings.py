@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -16,6 +17,12 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+
+from raysubset.redaction import holds_credentials, unprintable
+
+MOST = 2**31 - 1
+"""Above every count that a run can have; products of two fit the 64 bits of ids and bytes."""
+Count = Annotated[int, Field(ge=1, le=MOST)]
 
 
 class Settings(BaseModel):
@@ -41,12 +48,35 @@ class Settings(BaseModel):
             return "on" if value else "off"
         raise ValueError("must not be true or false; give a value of the option's own kind")
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _names_can_be_written(cls, value: Any) -> Any:
+        """Refuse what ends a path early, forges a line, or cannot be written down."""
+        if isinstance(value, str) and (odd := unprintable(value)):
+            raise ValueError(
+                f"must not hold control characters or broken text (here {odd!a}); rename it"
+            )
+        return value
+
+
+def _no_credentials(text: str) -> str:
+    """Refuse an address with a user, a password or a token in it."""
+    if holds_credentials(text):
+        raise ValueError(
+            "must hold no credentials, because options are written down; keep them in the "
+            "environment, and copy what lies behind an address to a path first"
+        )
+    return text
+
+
+Text = Annotated[str, AfterValidator(_no_credentials)]
+
 
 def _share_or_path(value: Any) -> Any:
     """Read a number however it is written; a text that is none is a path."""
     try:
         share = float(value) if isinstance(value, (int, float, str)) else None
-    except ValueError:
+    except (ValueError, OverflowError):
         return value
     if share is not None and not 0 < share < 1:
         hint = f"; did you mean {share / 100:g}?" if 1 <= share < 100 else ""
@@ -54,13 +84,13 @@ def _share_or_path(value: Any) -> Any:
     return value if share is None else share
 
 
-Part = Annotated[float | str | None, BeforeValidator(_share_or_path)]
+Part = Annotated[float | Text | None, BeforeValidator(_share_or_path)]
 
 
 class DataSettings(Settings):
     """What is learned from."""
 
-    path: str | None = None
+    path: Text | None = None
     """A Parquet file or folder, an image folder (a class per folder), or a CSV file."""
 
     format: Literal["auto", "digits", "cifar10", "parquet-images", "image-folder", "tabular"] = (
@@ -68,13 +98,13 @@ class DataSettings(Settings):
     )
     """What stands at the path; auto looks. Without a path: digits, or cifar10 (downloaded)."""
 
-    labels: str | None = None
+    labels: Text | None = None
     """A Parquet or CSV file whose row i labels train row i, in place of the data's own labels."""
 
-    label_column: str | None = None
+    label_column: Text | None = None
     """The column of the labels (default: label)."""
 
-    validation_label_column: str | None = None
+    validation_label_column: Text | None = None
     """A column with trusted labels, for the rows held out of the train rows (not for the pool)."""
 
     validation: Part = None
@@ -94,7 +124,7 @@ class DataSettings(Settings):
     work, or be skipped: never chosen nor trained on, counted, and listed in skipped.csv. At most
     half of the rows. --on-bad-sample is the same option."""
 
-    limit: Annotated[int, Field(ge=1)] | None = None
+    limit: Annotated[int, Field(ge=1, lt=2**63)] | None = None
     """Keep at most this many train rows (and test rows), drawn by seed: a quicker look."""
 
     @model_validator(mode="after")
@@ -113,10 +143,10 @@ class DataSettings(Settings):
 class ModelSettings(Settings):
     """What learns."""
 
-    name: str = "auto"
+    name: Text = "auto"
     """resnet18, convnet, mlp, auto (by the data) or module:factory for your own nn.Module."""
 
-    head: str | None = None
+    head: Text | None = None
     """The final nn.Linear by name, for instance classifier.3; found where not given."""
 
 
@@ -126,7 +156,7 @@ class TrainingSettings(Settings):
     epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 100
     """Epochs; each visits the budget once (the whole pool for strategy full)."""
 
-    batch_size: Annotated[int, Field(ge=1)] = 32
+    batch_size: Count = 32
     """Examples per step, over all ranks."""
 
     lr: Annotated[float, Field(gt=0)] = 0.05

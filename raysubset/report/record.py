@@ -10,7 +10,7 @@ from typing import Any
 
 from raysubset.engine import Outcome
 from raysubset.errors import RunFolderError
-from raysubset.experiment import Experiment, read_yaml
+from raysubset.experiment import Experiment
 from raysubset.records import read_history
 from raysubset.schedule import Phase, plan
 from raysubset.storage.staging import shown
@@ -76,7 +76,7 @@ def read_run(path: str | Path) -> RunRecord:
     lines = read_history(path)
     return RunRecord(
         path=path,
-        experiment=Experiment.of(read_yaml(path / "experiment.yaml")),
+        experiment=Experiment.of(Experiment.read(path / "experiment.yaml")),
         identity=identity,
         environment=_read_json(path / "environment.json"),
         rounds=[line for line in lines if line["kind"] == "round"],

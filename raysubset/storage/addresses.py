@@ -7,10 +7,11 @@ from pathlib import Path
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 from raysubset.errors import RunFolderError
+from raysubset.redaction import NAMES
 
 SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "file")
 KNOWN = "s3://bucket/x, gs://bucket/x, abfs://container@account.dfs.core.windows.net/x, file:///x"
-_SECRET = re.compile(r"pass|pwd|token|secret|key|sas|sig", re.IGNORECASE)
+_SECRET = re.compile(NAMES, re.IGNORECASE)
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _NOT_PLAIN = re.compile(r"[^\x21-\x7e]|%(?![0-9A-Fa-f]{2})")
 _USERINFO = re.compile(r"//[^?#]*@|//[^/?#]*:")  # a secret key may hold a slash

@@ -11,7 +11,7 @@ import logging
 import threading
 from pathlib import Path
 
-from raysubset.tracking.settings import redacted
+from raysubset.redaction import redacted
 from raysubset.tracking.tracker import Ending, Tracker, rounds_after, time_of
 
 logger = logging.getLogger(__name__)

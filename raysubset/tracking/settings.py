@@ -9,10 +9,9 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from raysubset.errors import ConfigError
-from raysubset.learn.settings import Settings
+from raysubset.learn.settings import Settings, Text
+from raysubset.redaction import redacted
 
-_SECRET = r"[?&][^=&\s]*(?:pass|pwd|token|secret|key)[^=&\s]*="
-_USER = r"(?://[^\s'\"]*|[^\s'\"/(]+:[^\s'\"]*)@"
 _LOCAL = re.compile(r"(?:file:(?://)?|sqlite:///)?(?P<path>[^:]*)$")
 
 
@@ -25,7 +24,7 @@ def _uri(uri: str | None) -> str | None:
     if uri is None:
         return None
     local, known = _LOCAL.match(uri), uri == "databricks" or re.match(r"[\w+.-]+://.", uri)
-    if local is None and re.search(f"{_USER}|{_SECRET}", uri, re.IGNORECASE):
+    if local is None and redacted(uri) != uri:
         raise ValueError(
             "must hold no credentials, because options are written down; put the credentials in "
             "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
@@ -42,10 +41,10 @@ class TrackingSettings(Settings):
     """An MLflow server, for instance http://host:5000 (default: none); its credentials stay in
     MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."""
 
-    mlflow_experiment: Annotated[str, Field(min_length=1)] = "raysubset"
+    mlflow_experiment: Annotated[Text, Field(min_length=1)] = "raysubset"
     """The MLflow experiment that holds the runs; made where there is none."""
 
-    wandb: Annotated[str | None, BeforeValidator(_off)] = None
+    wandb: Annotated[Text | None, BeforeValidator(_off)] = None
     """A Weights & Biases project, or ENTITY/PROJECT (default: none); its key stays in
     WANDB_API_KEY."""
 
@@ -66,9 +65,3 @@ def import_trackers(settings: TrackingSettings) -> None:
                 f'--tracking.{name} needs the extra: pip install "raysubset[{name}]" ({error}); '
                 f"--tracking.{name} none runs without."
             ) from None
-
-
-def redacted(text: str) -> str:
-    """Return a text without what stands before an @, or after token= and the like, in addresses."""
-    text = re.sub(_USER, "//***@", text) if "@" in text else text
-    return re.sub(f"({_SECRET})[^&\\s'\"]*", r"\1***", text, flags=re.IGNORECASE)

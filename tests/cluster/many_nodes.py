@@ -135,6 +135,8 @@ def play(root: Path, address: str, stack: ExitStack) -> dict[str, Any]:
     from raysubset.cluster.ray_run import hands, run_on
     from raysubset.cluster.room import Room
     from raysubset.cluster.session import find_room
+    from raysubset.cluster.versions import refuse_other_versions
+    from raysubset.doctor.look import versions
     from raysubset.experiment import ResourceSettings
     from tests.small_runs import Watcher, prepared
 
@@ -157,6 +159,8 @@ def play(root: Path, address: str, stack: ExitStack) -> dict[str, Any]:
     seen["missing"] = refusal(lambda: wait_for_room(missing, brief))
     stack.enter_context(node(address, cpus=1, gpus=1, hidden=root / "hidden-from-b"))
     nodes_up(3)
+    seen["same"] = refusal(refuse_other_versions)
+    seen["other"] = refusal(lambda: refuse_other_versions(versions() | {"torch": "0.9.0"}))
 
     def kill_rank(rank: int) -> Watcher:
         started: list[str] = []

@@ -91,6 +91,12 @@ def test_one_gpu_takes_one_rank_and_two_are_refused(seen: dict[str, Any]):
     assert seen["one_gpu_auto"] == "crew"
 
 
+def test_f32_other_software_than_the_drivers_is_named_on_every_node(seen: dict[str, Any]):
+    assert seen["same"] == "nothing was refused"
+    assert seen["other"].count(", 0.9.0 at the driver") == 2  # nodes A and B
+    assert seen["other"].startswith("driver and nodes have different software: torch ")
+
+
 def test_what_is_missing_is_told_in_time_by_node(seen: dict[str, Any]):
     assert "needs 2 GPUs for 2 ranks" in seen["missing"]
     assert "within 2 s; free: " in seen["missing"]

@@ -27,7 +27,7 @@ def comparable(rows: list[TrialRow]) -> dict[str, tuple[object, ...]]:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_tune_s_trials_are_those_of_one_process_and_a_failed_one_stops_no_other(
+def test_f36_tune_s_trials_are_those_of_one_process_and_a_failed_one_stops_no_other(
     ray_session: None, mark: Callable[..., None], tmp_path: Path
 ):
     # Two seeds and no decision: what is asked here is who runs, not who wins.

@@ -139,7 +139,7 @@ def test_an_error_in_a_trial_reaches_who_asks_and_one_that_does_not_stop_is_told
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.parametrize("trial_mode", ["local", "crew"])
-def test_asha_stops_a_bad_candidate_in_good_order_without_a_dashboard_and_the_sweep_ends(
+def test_f36_asha_stops_a_bad_candidate_in_good_order_gives_its_room_back_and_the_sweep_ends(
     ray_session: None, tmp_path: Path, trial_mode: str
 ):
     # the first rate learns, the second hardly moves: it falls behind after the first round

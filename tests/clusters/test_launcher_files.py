@@ -100,7 +100,7 @@ def test_the_token_reaches_the_containers_user_and_nobody_else(config: Config, t
     assert "chmod 600 ~/.ray/auth_token" in text  # Ray generates it readable for everyone
 
 
-def test_the_dashboard_listens_on_loopback_alone(config: Config, text: str) -> None:
+def test_f31_the_dashboard_listens_on_loopback_alone(config: Config, text: str) -> None:
     line = ray_start(config, START_COMMANDS[0])
     assert re.findall(r"--dashboard-host[= ](\S+)", line) == ["127.0.0.1"]
     assert "0.0.0.0" not in text

@@ -181,7 +181,7 @@ def test_the_head_gives_no_cpu_to_work_and_a_stopped_job_has_time() -> None:
     assert min(grace) > int(entry["value"])
 
 
-def test_the_dashboard_is_not_exposed() -> None:
+def test_f31_the_dashboard_is_not_exposed() -> None:
     assert HEAD["serviceType"] == "ClusterIP" and HEAD["enableIngress"] is False
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from raysubset.doctor.doors import check_auth, check_dashboard, check_token_file
+from raysubset.doctor.examination import check_nodes
 from raysubset.doctor.facts import ClusterFacts, FolderProbe, NodeFacts
 from raysubset.doctor.finding import Diagnosis, Finding
 from raysubset.doctor.fitting import Plan, check_disk, check_memory
@@ -32,7 +33,7 @@ SIZE = Size(
 THERE = DriverProbe(shown="/mnt/run", folder="/mnt", nonce=("n", "x"), free=10**12)
 
 
-def test_equal_versions_are_well_and_a_different_or_missing_one_is_named_with_its_node():
+def test_f32_equal_versions_are_well_and_a_different_or_missing_one_is_named_with_its_node():
     assert check_versions([node("a"), node("b")], {}).status == "ok"
     for versions, told in (
         ({"torch": "2.14.0"}, "torch differs: 2.15.0+cu128 on a, 2.14.0 on b"),
@@ -59,7 +60,7 @@ def test_a_node_that_does_not_answer_is_named():
         ("torch", "2.9.1+cu128", ["CVE-2026-24747"], "torch>=2.10"),
     ],
 )
-def test_a_version_with_a_known_hole_fails_by_the_name_of_the_hole(
+def test_f31_a_version_with_a_known_hole_fails_by_the_name_of_the_hole(
     package: str, version: str, holes: list[str], remedy: str
 ):
     found = check_holes([node("a"), node("b", versions={package: version})])
@@ -70,7 +71,7 @@ def test_a_version_with_a_known_hole_fails_by_the_name_of_the_hole(
 
 
 @pytest.mark.parametrize(("ray", "torch"), [("2.54.0", "2.10.0"), ("3.0.0", "10.0"), (None, None)])
-def test_versions_at_a_floor_or_above_have_no_known_hole(ray: str | None, torch: str | None):
+def test_f31_versions_at_a_floor_or_above_have_no_known_hole(ray: str | None, torch: str | None):
     assert check_holes([node(versions={"ray": ray, "torch": torch})]).status == "ok"
     fixed = check_holes([node(versions={"ray": "2.52.1"})])
     assert "CVE-2025-62593" not in fixed.found and "CVE-2026-27482" in fixed.found
@@ -88,13 +89,13 @@ def test_versions_at_a_floor_or_above_have_no_known_hole(ray: str | None, torch:
         (cluster(head(auth="disabled"), http_status=200), "failed"),
     ],
 )
-def test_authentication_is_on_where_every_node_says_so_and_the_dashboard_refuses(
+def test_f31_authentication_is_on_where_every_node_says_so_and_the_dashboard_refuses(
     facts: ClusterFacts, status: str
 ):
     assert check_auth(facts).status == status
 
 
-def test_a_cluster_that_only_its_own_machine_reaches_is_warned_about():
+def test_f31_a_cluster_that_only_its_own_machine_reaches_is_warned_about():
     shut = {DASHBOARD: ("127.0.0.1",), GCS: ("127.0.0.1",)}
     facts = cluster(head(auth="disabled", listening=shut), http_status=200)
     assert check_auth(facts).status == "warning"
@@ -113,7 +114,7 @@ def test_a_cluster_that_only_its_own_machine_reaches_is_warned_about():
         (("10.0.0.9",), None, "disabled", "failed"),
     ],
 )
-def test_a_dashboard_open_to_others_fails_without_a_token_and_warns_with_one(
+def test_f31_a_dashboard_open_to_others_fails_without_a_token_and_warns_with_one(
     listens: tuple[str, ...], http_status: int | None, auth: str, status: str
 ):
     facts = cluster(head(auth=auth, listening={DASHBOARD: listens}), http_status=http_status)
@@ -126,7 +127,7 @@ def test_a_dashboard_open_to_others_fails_without_a_token_and_warns_with_one(
 @pytest.mark.parametrize(
     ("address", "status"), [("127.0.0.1:8265", "ok"), ("10.0.0.9:8265", "failed"), (None, "ok")]
 )
-def test_where_sockets_cannot_be_seen_the_cluster_s_word_on_its_dashboard_counts(
+def test_f31_where_sockets_cannot_be_seen_the_cluster_s_word_on_its_dashboard_counts(
     address: str | None, status: str
 ):
     facts = cluster(head(listening={}), dashboard=address, http_status=200)
@@ -136,13 +137,40 @@ def test_where_sockets_cannot_be_seen_the_cluster_s_word_on_its_dashboard_counts
 @pytest.mark.parametrize(
     ("mode", "status"), [(0o600, "ok"), (0o400, "ok"), (0o644, "warning"), (0o640, "warning")]
 )
-def test_a_token_that_others_can_read_is_a_warning_with_the_command_that_cures_it(
+def test_f31_a_token_that_others_can_read_is_a_warning_with_the_command_that_cures_it(
     mode: int, status: str
 ):
     found = check_token_file([node("a"), node("b", token_mode=mode, token_path="/t/auth_token")])
     assert found.status == status
     assert ("chmod 600 /t/auth_token on b" in found.remedy) == (status == "warning")
     assert check_token_file([node(token_mode=None)]).status == "ok"
+
+
+def test_f31_an_open_cluster_of_an_old_ray_fails_by_the_name_of_every_hole():
+    """Nobody who looks at the exit code alone, or at the screen alone, can miss it."""
+    old = head(
+        auth="disabled",
+        listening={DASHBOARD: ("0.0.0.0",), GCS: ("0.0.0.0",)},
+        versions={"ray": "2.51.0"},
+        token_mode=0o644,
+    )
+    facts = cluster(old, dashboard=f"0.0.0.0:{DASHBOARD}", http_status=200)
+    findings = check_nodes(node("driver", versions={"ray": "2.51.0"}), facts, THERE)
+    diagnosis = Diagnosis(where="the cluster", findings=tuple(findings))
+    screen = "\n".join(line.plain for line in lines_of(diagnosis, 110))
+    assert diagnosis.exit_code == 1
+    for name in ("CVE-2023-48022", "CVE-2025-62593", "CVE-2026-27482", "GHSA-gx77-xgc2-4888"):
+        assert name in screen and name in json.dumps(diagnosis.to_json())
+    status = {finding.name: finding.status for finding in findings}
+    assert status == {
+        "versions": "ok",
+        "known holes": "failed",
+        "authentication": "failed",
+        "token file": "warning",
+        "dashboard": "failed",
+        "storage": "ok",
+    }
+    assert "3 problems would stop or endanger this run" in screen
 
 
 def test_a_used_folder_is_told_before_a_run_is_refused_there(tmp_path: Path):

@@ -31,7 +31,7 @@ def test_a_port_is_told_with_the_address_at_which_it_listens():
     assert listening(closed) == []
 
 
-def test_of_a_token_nothing_is_told_but_its_place_and_mode(
+def test_f30_of_a_token_nothing_is_told_but_its_place_and_mode(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     path = tmp_path / "auth_token"
@@ -69,7 +69,7 @@ def test_a_file_in_the_way_of_the_run_folder_is_told_and_left(tmp_path: Path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_credentials_in_a_uri_are_refused_and_not_repeated():
+def test_f30_credentials_in_a_uri_are_refused_and_not_repeated():
     with driver_probe("s3://key:hush@bucket/run", "shown") as driver:
         assert driver.error is not None and "hush" not in driver.error
 

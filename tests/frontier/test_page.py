@@ -145,7 +145,7 @@ def test_rows_come_back_from_the_table(rows: list[TrialRow], tmp_path: Path):
     assert from_table(read_table(tmp_path / "frontier.parquet")) == rows
 
 
-def test_names_from_the_data_are_shown_as_they_are_and_run_nowhere(
+def test_f27_names_from_the_data_are_shown_as_they_are_and_run_nowhere(
     rows: list[TrialRow], tmp_path: Path
 ):
     page = write(tmp_path, rows, failures={EVIL: EVIL}, notes=[EVIL], heading=EVIL)

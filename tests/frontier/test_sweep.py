@@ -85,7 +85,9 @@ def test_equal_time_is_as_long_as_the_strategy_was_measured_to_need(finished: An
     assert len(epochs) == 1
 
 
-def test_a_stopped_sweep_goes_on_and_gives_the_same(finished: Any, tmp_path: Path):
+def test_f36_a_stopped_sweep_goes_on_with_the_missing_cells_alone_and_gives_the_same(
+    finished: Any, tmp_path: Path
+):
     own = sweep(tmp_path / "stopped", settings={"fractions": "0.2"})  # half of the finished one
     begin(own, resume=False)
     ended: Ended = []
@@ -109,7 +111,7 @@ def test_a_stopped_sweep_goes_on_and_gives_the_same(finished: Any, tmp_path: Pat
     assert len(ended) == len(set(ended)) == len(own.trials)
 
 
-def test_a_trial_cut_short_goes_on_after_its_last_round(tmp_path: Path, finished: Any):
+def test_f36_a_trial_cut_short_goes_on_after_its_last_round(tmp_path: Path, finished: Any):
     own = sweep(tmp_path / "cut")
     trial = next(t for t in own.planned if t.row == "glister")
     data = Data(own.base)
@@ -136,7 +138,7 @@ def test_a_trial_cut_short_goes_on_after_its_last_round(tmp_path: Path, finished
     assert (outcome.test_accuracy, outcome.visits) == (row.test_accuracy, row.visits)
 
 
-def test_a_failed_trial_stops_no_other_is_told_and_runs_again(
+def test_f36_a_failed_trial_stops_no_other_marks_the_frontier_and_alone_runs_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     own = sweep(tmp_path / "failing", settings=FEW)
@@ -155,8 +157,17 @@ def test_a_failed_trial_stops_no_other_is_told_and_runs_again(
     assert [e for e in ended if e[1]] == [(lost.name, "MemoryError: no room")]
     assert failures_in(own.folder, own.trials) == {lost.name: "MemoryError: no room"}
     assert len(own.rows()) == len(own.trials) - 1
+    lines = report_sweep(own, None)
+    told = json.loads((own.folder / "frontier.json").read_text())
+    count = f"{len(own.rows())} of {len(own.trials)} trials finished"
+    assert f"{count}; what follows is about these. Go on with --resume." in lines
+    assert f"failed: {lost.name}: MemoryError: no room" in lines
+    assert told["failures"] == {lost.name: "MemoryError: no room"}
+    assert told["cells"] and count in (own.folder / "report.md").read_text()
     monkeypatch.undo()
-    run_sweep(own, here(own))
+    again: Ended = []
+    run_sweep(own, here(own, again))
+    assert again == [(lost.name, None)]
     assert failures_in(own.folder, own.trials) == {}
     assert left_of(own, own.trials) == []
 

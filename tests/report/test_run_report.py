@@ -118,7 +118,7 @@ def test_equal_runs_give_equal_pages(glister_run: Path):
     assert [(glister_run / name).read_bytes() for name in names] == first
 
 
-def test_class_names_from_the_data_are_text_and_nothing_else(glister_run: Path):
+def test_f27_class_names_from_the_data_are_text_and_nothing_else(glister_run: Path):
     names = (EVIL, "$x_{$", "a|b`c`", '" onload="x', "\u6c49\u5b57", "line\nbreak\x00", "x" * 5000)
     with_classes(glister_run, *names)
     edit_json(glister_run / "fingerprint.json", name=EVIL)

@@ -90,7 +90,7 @@ def test_markdown_holds_the_same_cells_as_the_terminal():
     assert [tuple(row) for row in rows] == table.rows
 
 
-def test_markdown_shows_a_hostile_cell_as_it_is_written():
+def test_f27_markdown_shows_a_hostile_cell_as_it_is_written():
     cell = "<script>|`x`[a](b)\nnew *row* \x1b"
     text = markdown_table(Table(columns=(Column(name="class", cells=(cell,), words=True),)))
     assert text.count("\n") == 2

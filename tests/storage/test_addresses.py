@@ -40,7 +40,7 @@ USELESS = {
 
 
 @pytest.mark.parametrize("uri", WITH_CREDENTIALS)
-def test_credentials_in_a_uri_are_refused_before_any_work_and_never_repeated(
+def test_f30_credentials_in_a_uri_are_refused_before_any_work_and_never_repeated(
     uri: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("raysubset.preparation.prepare", lambda *_: pytest.fail("work was done"))
@@ -103,7 +103,7 @@ def test_what_a_folder_holds_is_seen_by_path_and_uri(bucket: Bucket, tmp_path: P
         assert holds(place, "experiment.yaml")
 
 
-def test_staging_lies_inside_its_own_folder_whatever_the_address_holds(tmp_path: Path):
+def test_f27_staging_lies_inside_its_own_folder_whatever_the_address_holds(tmp_path: Path):
     away = tmp_path / "away"
     for name in (str(away).replace("/", "%2F"), "%2e%2e/%2e%2e/%2e%2e/x", "a/%2E%2E/../b"):
         with staged(f"file://{tmp_path}/store/{name}") as folder:

@@ -270,7 +270,7 @@ def test_damage_in_the_store_costs_epochs_and_no_more(what: str, whole: Left, bu
     assert not partials(bucket)
 
 
-def test_a_name_that_leads_out_of_the_folder_is_not_fetched(whole: Left, bucket: Bucket):
+def test_f27_a_name_that_leads_out_of_the_folder_is_not_fetched(whole: Left, bucket: Bucket):
     with pytest.raises(Stopped):
         run_local(prepared(**LONG), URI, watch=at_batch(4 * BATCHES + 1, stop))
     (bucket.folder / "evil").write_bytes(b"evil")
