@@ -86,12 +86,12 @@ def test_ranks_and_scorers_stand_on_a_whole_gpu_each(seen: dict[str, Any]):
     assert Counter(p["node"] for p in places) == {n: g for n, g in seen["nodes"].items() if g}
 
 
-def test_one_gpu_takes_one_rank_and_two_are_refused(seen: dict[str, Any]):
+def test_f35_one_gpu_takes_one_rank_and_two_are_refused(seen: dict[str, Any]):
     assert "2 training ranks need 2 GPUs, and the cluster has 1" in seen["one_gpu"]
     assert seen["one_gpu_auto"] == "crew"
 
 
-def test_what_is_missing_is_told_in_time_by_node(seen: dict[str, Any]):
+def test_f35_what_is_missing_is_told_in_time_by_node(seen: dict[str, Any]):
     assert "needs 2 GPUs for 2 ranks" in seen["missing"]
     assert "within 2 s; free: " in seen["missing"]
     assert "1 CPUs, 1 GPUs" in seen["missing"]
