@@ -1,8 +1,8 @@
 """The standing crew, as the driver sees it: one long TorchTrainer.fit() that takes orders.
 
 One fit() per round would cost 10-30 s of process start per round on CPU; an order costs
-milliseconds. fit() runs in a background thread of the driver, so it registers no signal handler:
-the driver owns SIGINT and SIGTERM, and whatever fit() raises wakes every wait.
+milliseconds. Whatever fit() raises wakes every wait; a rank that hangs, and so raises nothing, is
+told by its silence, and the crew is ended and started again.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,12 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
 from raysubset import logs
 from raysubset.cluster.carrying import given_of, written
-from raysubset.cluster.group import beside_the_driver, cause_of, make_trainer, wait_for_room
+from raysubset.cluster.group import beside_the_driver, make_trainer, wait_for_room
+from raysubset.cluster.long_fit import LongFit
 from raysubset.cluster.mailbox import Mailbox
 from raysubset.cluster.orders import Collected, Failed, Lost, Order, Posted, Stop, Train
 from raysubset.cluster.room import Room
+from raysubset.cluster.signs_of_life import SignsOfLife
 from raysubset.errors import CrewLost, RoomError, RunFolderError
 from raysubset.experiment import ResourceSettings
 from raysubset.learn.checkpoint import Files, Sent
@@ -34,10 +37,13 @@ from raysubset.learn.choosing import Progress
 logger = logging.getLogger(__name__)
 POLL_S = 0.5
 START_PATIENCE = 4  # times start_timeout_s, for processes whose place is certain
-STOP_S = 15.0
+MAILBOX_S = 60.0  # it answers within seconds; ranks give it up after 120
+STOP_S = 12.0  # for ranks to stop between two batches, then for their way home
 STOP_AGAIN_S = 1.0
 TICK_S = 0.1
-ABORT_S = 10.0
+END_S = 26.0  # from the first word of stopping to the last process: schedulers give 30
+ABORT_S = 12.0
+SAVE_PATIENCE = 2  # times call_timeout_s: a rank that hangs is told by its silence before
 Early = Callable[[np.ndarray], object]
 """Called with the packed weights at the start of an order's last epoch."""
 
@@ -82,11 +88,9 @@ class Crew:
         self._open: Order = Stop()
         self._early: Early | None = None
         self._trained: _Trained | None = None
-        self._error: BaseException | None = None
-        self._controller: Any = None
+        self._signs, self._hung = SignsOfLife(room.workers), 0
+        self._ends_at: float | None = None
         wait_for_room(room, resources)
-        # Room is certain now; a busy machine only needs patience to start processes.
-        end = time.monotonic() + START_PATIENCE * resources.start_timeout_s
         self.mailbox: Any = (
             ray.remote(Mailbox)
             .options(
@@ -100,14 +104,8 @@ class Crew:
             .remote(room.workers, run)
         )
         config = {"problem": [problem_ref], "mailbox": self.mailbox, "json": logs.wanted()}
-        trainer = make_trainer(config, room, resources, storage, run)
-        self._thread = threading.Thread(target=self._fit, args=(trainer,), name="crew", daemon=True)
-        self._thread.start()
-        try:
-            self._wait_until_ready(end)
-        except BaseException:  # Ctrl-C included: nobody else knows of this crew yet
-            self.close()
-            raise
+        self._make = partial(make_trainer, config, room, resources, storage, run)
+        self._begin()
 
     def exchange(
         self, order: Order, progress: Progress, stage: str, early: Early | None = None
@@ -117,8 +115,9 @@ class Crew:
         `early` is called once, with what an order that is `ahead` sends before its answer.
 
         Raises:
-            CrewLost: the ranks died too often, or one was silent for `call_timeout_s`.
+            CrewLost: the ranks died too often, or were silent too often for `call_timeout_s`.
         """
+        self._ends_at = None  # a stop before is over
         with self._asking, self._telling(early):
             answers = self._ask(order, progress, stage)
             while any(isinstance(answer, Lost) for answer in answers):
@@ -134,13 +133,15 @@ class Crew:
 
         Raises:
             RunFolderError: it could not be written (disk full, no permission).
-            CrewLost: nobody wrote it within `call_timeout_s`.
+            CrewLost: nobody wrote it within SAVE_PATIENCE times `call_timeout_s`.
         """
-        start = time.monotonic()
+        start, limit = time.monotonic(), SAVE_PATIENCE * self.resources.call_timeout_s
+        self._signs.forget()
         while True:
             trained = self._trained
             assert trained is not None and (trained.order.run, trained.order.round) == (run, round_)
-            told, newest = self._get(self.mailbox.was_saved.remote(trained.number, POLL_S))
+            found = self._get(self.mailbox.was_saved.remote(trained.number, POLL_S))
+            told, newest, silent_s = found
             if isinstance(told, str):
                 raise RunFolderError(
                     f"checkpoint of round {round_} could not be written: {told}. Repair that and "
@@ -150,82 +151,111 @@ class Crew:
                 return told.write(trained.order.folder)
             if told is not None:
                 return told
-            self._refuse_dead()
-            if newest not in ("", trained.attempt):
-                # Rank 0 died between its answer and the last byte of the checkpoint. Where an order
-                # is open, its answer will be `Lost`, and whoever waits for it sees to that.
-                if self._asking.acquire(blocking=False):
-                    try:
+            self._fit.refuse_dead()
+            lost = newest not in ("", trained.attempt)
+            # Where an order is open, whoever waits for its answer sees to what is lost or hangs.
+            if self._asking.acquire(blocking=False):
+                try:
+                    self._see_to_silence(silent_s)
+                    if lost:  # rank 0 died between its answer and the checkpoint's last byte
                         self._train_again(_ignore)
-                    finally:
-                        self._asking.release()
+                finally:
+                    self._asking.release()
+            if lost:
                 start = time.monotonic()
-            if time.monotonic() - start > self.resources.call_timeout_s:
+            if time.monotonic() - start > limit:
                 raise CrewLost(
-                    f"rank 0 did not write the checkpoint of round {round_} within "
-                    f"{self.resources.call_timeout_s:g} s; look at the run folder's disk."
+                    f"rank 0 did not write the checkpoint of round {round_} within {limit:g} s; "
+                    "look at the run folder's disk."
                 )
 
     def halt(self) -> None:
         """Let ranks end their order between two batches, and keep the epochs that are finished."""
+        end = self._patience()
         try:
-            ray.get(self.mailbox.stop.remote(), timeout=ABORT_S)
-            end = time.monotonic() + STOP_S
-            while time.monotonic() < end and self._thread.is_alive():
-                told = self.mailbox.collect.remote(self._number, POLL_S)
-                got: Collected = ray.get(told, timeout=ABORT_S)
+            _by(end, self.mailbox.stop.remote())
+            while time.monotonic() < end and self._fit.goes_on:
+                got: Collected = _by(end, self.mailbox.collect.remote(self._number, POLL_S))
                 self._carry(got)
                 if 0 in got.answered or got.known != self._number:
                     return
                 time.sleep(TICK_S)
-        except (RayError, GetTimeoutError, CrewLost):
+        except (RayError, CrewLost):
             logger.warning("the mailbox does not answer; epochs of this round may be lost")
 
     def close(self) -> None:
-        """Send the crew home, and end it by force where it does not go."""
-        if self._thread.is_alive():
+        """Send the crew home, and end it by force where it does not go, END_S after `halt`."""
+        if self._fit.goes_on:
             try:
-                ray.get(self.mailbox.stop.remote(), timeout=ABORT_S)
-                self._send_home()
-            except (RayError, GetTimeoutError):
+                self._send_home(self._patience())
+            except RayError:
                 logger.warning("the mailbox does not answer; the crew is ended by force")
-            if self._thread.is_alive():
-                self._abort()
-        if not self._thread.is_alive():
+            if self._fit.goes_on:
+                self._fit.abort(self._left())
+        if not self._fit.goes_on:
             ray.kill(self.mailbox)
         # Else ranks that come up late hear of Stop; the mailbox ends with its last handle.
 
-    def _send_home(self) -> None:
+    def _patience(self) -> float:
+        """Return until when ranks may end by themselves; the rest of END_S is for ending them."""
+        return time.monotonic() + min(STOP_S, max(0.0, self._left() - ABORT_S))
+
+    def _left(self) -> float:
+        """Return the seconds that are left of END_S since the first word of stopping."""
+        now = time.monotonic()
+        self._ends_at = self._ends_at or now + END_S
+        return max(0.0, self._ends_at - now)
+
+    def _send_home(self, end: float) -> None:
         """Post `Stop` until the ranks are gone: a mailbox that restarts has forgotten it."""
-        posted, end = self._next(Stop()), time.monotonic() + STOP_S
-        while self._thread.is_alive() and time.monotonic() < end:
-            ray.get(self.mailbox.post.remote(posted), timeout=ABORT_S)
-            self._thread.join(STOP_AGAIN_S)
+        posted = self._next(Stop())
+        _by(end, self.mailbox.stop.remote())
+        while self._fit.goes_on and time.monotonic() < end:
+            _by(end, self.mailbox.post.remote(posted))
+            self._fit.wait(min(STOP_AGAIN_S, end - time.monotonic()))
 
-    def _abort(self) -> None:
-        """End a crew that does not stop: a rank hangs, or is still starting."""
+    def _begin(self) -> None:
+        """Start the ranks, and wait until they are ready."""
+        # Room is certain; a busy machine only needs patience to start processes.
+        end = time.monotonic() + START_PATIENCE * self.resources.start_timeout_s
+        self._fit = LongFit(self._make(), self.mailbox)
         try:
-            controller: Any = self._controller
-            if controller is None:
-                controller = ray.get(self.mailbox.who_controls.remote(), timeout=ABORT_S)
-            if controller is not None:
-                ray.get(controller.abort.remote(), timeout=ABORT_S)
-        except RayActorError:
-            pass  # the controller's way to end
-        except (RayError, GetTimeoutError):
-            logger.warning("the training group did not stop in time; Ray ends it")
-        self._thread.join(ABORT_S)
+            self._wait_until_ready(end)
+        except BaseException:  # Ctrl-C included: nobody else knows of this crew yet
+            self.close()
+            raise
+        self._signs.forget()
 
-    def _fit(self, trainer: Any) -> None:
-        try:
-            trainer.fit()
-        except BaseException as error:  # a thread's error must reach the driver's waits
-            self._error = error
+    def _see_to_silence(
+        self, silent_s: Mapping[int, float], answered: Collection[int] = ()
+    ) -> None:
+        """Start the crew again where a rank that is waited for is silent for too long.
+
+        It may hang alone and the others wait for its gradient, so all who are silent are named.
+        """
+        self._signs.hear(silent_s)
+        late_s = self._signs.beyond(self.resources.call_timeout_s, answered)
+        if not late_s:
+            return
+        told = f"no sign of life from rank {_list(late_s)} for {max(late_s.values()):.0f} s"
+        self._hung += 1
+        if self._hung <= self.resources.max_failures:
+            logger.warning("%s; the crew is ended and started again", told)
+            self._fit.abort(ABORT_S)
+            if not self._fit.goes_on:
+                self._get(self.mailbox.dismiss.remote())
+                self._begin()
+                return
+            told += ", and the crew could not be ended"
+        raise CrewLost(
+            f"{told}; the rounds so far are kept. Run the same command with --resume, or raise "
+            "--resources.call_timeout_s or --resources.max_failures."
+        )
 
     def _wait_until_ready(self, end: float) -> None:
         ready: dict[str, list[int]] = {}
         while not any(len(ranks) == self.room.workers for ranks in ready.values()):
-            self._refuse_dead()
+            self._fit.refuse_dead()
             if time.monotonic() > end:
                 came = sorted({rank for ranks in ready.values() for rank in ranks})
                 raise RoomError(
@@ -235,11 +265,12 @@ class Crew:
                     "one process with --local: the ids are the same."
                 )
             ready = self._get(self.mailbox.crew_ready.remote(POLL_S))
-        self._controller = self._get(self.mailbox.who_controls.remote())
+        self._fit.controller = self._get(self.mailbox.who_controls.remote())
 
     def _ask(self, order: Order, progress: Progress, stage: str) -> list[Any]:
         posted = self._next(order)
         self._open = order
+        self._signs.forget()  # nobody was listened to while no order was open
         posting = self.mailbox.post.remote(posted)
         while True:
             # Together: nobody has to hear that the order came before it is waited for.
@@ -262,8 +293,8 @@ class Crew:
                 posting = self.mailbox.post.remote(posted)
             if got.progress[1]:
                 progress(stage, *got.progress)
-            self._refuse_dead()
-            self._refuse_silence(got)
+            self._fit.refuse_dead()
+            self._see_to_silence(got.silent_s, got.answered)
 
     @contextmanager
     def _telling(self, early: Early | None) -> Generator[None]:
@@ -312,30 +343,32 @@ class Crew:
         return Posted(number=self._number, order=order)
 
     def _get(self, ref: Any) -> Any:
+        """Return the mailbox's answer.
+
+        One that hangs is ended: Ray starts it again, empty, and repeats the calls that it took.
+        """
+        limit_s = min(MAILBOX_S, self.resources.call_timeout_s)
         try:
-            return ray.get(ref, timeout=self.resources.call_timeout_s)
+            try:
+                return ray.get(ref, timeout=limit_s)
+            except GetTimeoutError:
+                logger.warning("the mailbox is silent for %g s; it is started again", limit_s)
+                ray.kill(self.mailbox, no_restart=False)
+                return ray.get(ref, timeout=START_PATIENCE * MAILBOX_S)
         except (RayActorError, GetTimeoutError) as error:
             raise CrewLost(
                 f"the mailbox beside the driver did not answer ({type(error).__name__}); the "
                 "rounds so far are kept. Run the same command with --resume."
             ) from error
 
-    def _refuse_dead(self) -> None:
-        if not self._thread.is_alive():
-            raise CrewLost(
-                f"the training group ended: {cause_of(self._error)}. The rounds so far are kept; "
-                "repair the cause and run the same command with --resume."
-            ) from self._error
 
-    def _refuse_silence(self, got: Collected) -> None:
-        limit = self.resources.call_timeout_s
-        silent = {r: s for r, s in got.silent_s.items() if s > limit and r not in got.answered}
-        if silent:
-            raise CrewLost(
-                f"rank {min(silent)} gave no sign of life for {max(silent.values()):.0f} s; the "
-                "rounds so far are kept. Run the same command with --resume, or raise "
-                "--resources.call_timeout_s."
-            )
+def _by(end: float, ref: Any) -> Any:
+    """Return an answer that is due at this time of the monotonic clock."""
+    return ray.get(ref, timeout=max(0.0, end - time.monotonic()))
+
+
+def _list(ranks: Collection[int]) -> str:
+    return ", ".join(str(rank) for rank in sorted(ranks))
 
 
 def _raise_failure(answers: list[Any]) -> None:

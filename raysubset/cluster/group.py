@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 import uuid
 from pathlib import Path
@@ -26,6 +27,8 @@ from raysubset.experiment import ResourceSettings
 
 logger = logging.getLogger(__name__)
 ROOM_POLL_S = 1.0
+# A rank that waits in a collective ends by itself only after the driver had time to see who hangs.
+COLLECTIVE_PATIENCE = 2  # times call_timeout_s
 MANY_NODES = 8
 
 
@@ -106,7 +109,10 @@ def make_trainer(
     return ray.train.torch.TorchTrainer(
         serve,
         train_loop_config=config,
-        torch_config=ray.train.torch.TorchConfig(backend=backend()),
+        torch_config=ray.train.torch.TorchConfig(
+            backend=backend(),
+            timeout_s=math.ceil(COLLECTIVE_PATIENCE * resources.call_timeout_s),
+        ),
         scaling_config=ray.train.ScalingConfig(
             num_workers=room.workers,
             use_gpu=room.device == "cuda",

@@ -67,10 +67,16 @@ class Mailbox:
         """Return what `controlled_by` was told."""
         return self.controller
 
+    async def dismiss(self) -> None:
+        """Forget the ranks and their controller: they were ended, and others are started."""
+        self.controller, self.ready, self.seen = None, {}, {}
+        self._forget_kept()
+
     async def hello(self, attempt: str, rank: int) -> str:
         """A rank reports for work; return the birth of the mailbox that knows it now."""
         if attempt not in self.ready:
             self._forget_kept()  # a dead group's
+            self.seen = {}
         self.ready.setdefault(attempt, set()).add(rank)
         self.seen[rank] = time.monotonic()
         self._wake()
@@ -110,13 +116,13 @@ class Mailbox:
         self.saved = {n: v for n, v in self.saved.items() if n > number} | {number: value}
         self._wake()
 
-    async def was_saved(self, number: int, deadline_s: float) -> tuple[Any, str]:
-        """Return what `save` was told (None after the deadline), and the newest attempt."""
+    async def was_saved(self, number: int, deadline_s: float) -> tuple[Any, str, dict[int, float]]:
+        """Return what `save` was told (None after the deadline), the newest attempt, silences."""
         end = time.monotonic() + deadline_s
         while number not in self.saved:
             if not await self._news(end):
                 break
-        return self.saved.get(number), self._newest_attempt()
+        return self.saved.get(number), self._newest_attempt(), self._silent_s()
 
     async def hold(self, number: int, attempt: str, sent: SentPartial) -> None:
         """Take epochs of an order's round that the driver is to write; older ones give way."""
@@ -204,7 +210,6 @@ class Mailbox:
                 break
         whole, needed, self.needed = self._whole(number), self.needed == number, -1
         asked, self.asked = self._is_asked(number), -1
-        now = time.monotonic()
         newest = [ranks for (n, _), ranks in self.answers.items() if n == number]
         return Collected(
             known=-1 if self.posted is None else self.posted.number,
@@ -218,7 +223,7 @@ class Mailbox:
             held=self.held,
             early=self.sent[1] if self.sent is not None and self.sent[0] == number else None,
             progress=self.progress,
-            silent_s={rank: now - seen for rank, seen in self.seen.items()},
+            silent_s=self._silent_s(),
         )
 
     async def crew_ready(self, deadline_s: float) -> dict[str, list[int]]:
@@ -228,6 +233,10 @@ class Mailbox:
             if not await self._news(end):
                 break
         return {attempt: sorted(ranks) for attempt, ranks in self.ready.items()}
+
+    def _silent_s(self) -> dict[int, float]:
+        now = time.monotonic()
+        return {rank: now - seen for rank, seen in self.seen.items()}
 
     def _whole(self, number: int) -> tuple[str, list[Any]] | None:
         # Answers of two attempts never mix: their states may differ on a GPU.

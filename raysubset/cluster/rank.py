@@ -65,7 +65,7 @@ def serve(config: dict[str, Any]) -> None:
     mailbox = config["mailbox"]
     # All ranks of one start of the group share a name: a dead group's answers never mix in.
     attempt = ray.train.collective.broadcast_from_rank_zero(uuid.uuid4().hex)
-    problem = ray.get(config["problem"][0])
+    problem = _carried(config["problem"][0])
     member = Rank(problem, rank, context.get_world_size(), mailbox, attempt)
     birth, here = member.report(), ray.get_runtime_context()
     while True:
@@ -309,7 +309,7 @@ class Rank:
                 raise Stopped(TOLD)
             now = None if posted is None else posted.order.at
             content = () if now is None else now.content
-        return ray.get(content[0], timeout=CONTENT_S)
+        return _carried(content[0])
 
     def _let_change(self) -> None:
         """Leave the point where the state stands, once what is copied of it is whole."""

@@ -24,6 +24,8 @@ from raysubset.frontier.plan import Trial
 from raysubset.frontier.trial import note_failure, run_trial
 from raysubset.frontier.tuning import with_values
 
+SOURCE_S = 600.0  # for a seed's data, through the object store
+
 
 @dataclass(frozen=True, kw_only=True)
 class Shared:
@@ -93,7 +95,7 @@ class TrialActor(tune.Trainable):
         return run_trial(
             self.trial,
             shared.folder,
-            ray.get(shared.sources[self.trial.seed]),
+            ray.get(shared.sources[self.trial.seed], timeout=SOURCE_S),
             watch=watch,
             import_from=shared.import_from,
             seconds_start=self.start_s,

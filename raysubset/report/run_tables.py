@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from raysubset.report.choices import Choices
 
 MOST_CHOSEN = 20
+AGAIN = "scored again"
 
 
 def rounds_table(record: RunRecord, choices: Choices | None) -> Table:
@@ -39,6 +40,7 @@ def rounds_table(record: RunRecord, choices: Choices | None) -> Table:
         *_accuracy_columns(record),
         *_glister_columns(rounds),
         *_second_columns(rounds),
+        *_lost_columns(rounds),
     ]
     return Table(columns=tuple(columns), notes=_rounds_notes(columns))
 
@@ -159,6 +161,7 @@ def _rounds_notes(columns: list[Column]) -> tuple[str, ...]:
         "gains": "gains: how many were computed, of those that re-scoring every row at every pick "
         "computes; the picks are the same.",
         "commit": "commit: what a round waited until the one before it was safe on the disk.",
+        AGAIN: f"{AGAIN}: row ranges whose scorer was lost or hung; the ids are the same.",
         "checkpoint": "beside: seconds spent beside something else, which waited for none of them.",
     }
     there = {column.name for column in columns}
@@ -238,6 +241,14 @@ def _second_columns(rounds: list[dict[str, Any]]) -> list[Column]:
             cells = tuple(decimal(r.get(key)) for r in rounds)
             columns.append(Column(name=name, group=group, cells=cells))
     return columns
+
+
+def _lost_columns(rounds: list[dict[str, Any]]) -> list[Column]:
+    """Return how many ranges were scored again, where a scorer was lost."""
+    again: list[float] = [r.get("scoring_retries") or 0.0 for r in rounds]
+    if not any(again):
+        return []
+    return [Column(name=AGAIN, cells=tuple(count(int(number)) for number in again))]
 
 
 def _pool_labels(record: RunRecord) -> str:

@@ -124,7 +124,7 @@ def three_scorers(problem_ref: Any) -> Generator[Any]:
     from raysubset.cluster.scorers import Scorers
     from tests.cluster.crews import resources, room
 
-    scorers = Scorers(problem_ref, room(workers=2, scorers=3), resources())
+    scorers = Scorers(problem_ref, room(workers=2, scorers=3), resources(max_failures=9))
     scorers.wait_until_ready()
     yield scorers
     scorers.close()

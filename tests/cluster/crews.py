@@ -117,6 +117,12 @@ def living(*classes: str) -> set[str]:
     }
 
 
+def process_of(actor: Any) -> int:
+    """Return the process of an actor; one that is being started again is waited for."""
+    ray.get(actor.__ray_ready__.remote(), timeout=240)
+    return int(ray._private.state.actors()[actor._actor_id.hex()]["Pid"])
+
+
 def until(true: Callable[[], bool], what: str) -> None:
     """Wait for something to become true; a loaded machine gets minutes."""
     end = time.monotonic() + 240

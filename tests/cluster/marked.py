@@ -3,7 +3,7 @@
 A mark is a file of the folder in RAYSUBSET_TEST_MARKS: WHO-WHEN-WHAT, where WHO is rank0, rank1,
 ... or scorer (a process outside DDP; the tests' own obeys nothing), WHEN is training or scoring
 (evaluation included), and WHAT is below. Its content is how many batches to let pass; of slow, how
-many seconds a batch takes. All but slow happen once.
+many seconds a batch takes; of die, how many rows are too many. All but these two happen once.
 """
 
 from __future__ import annotations
@@ -53,6 +53,12 @@ def _obey(folder: Path, when: str, hidden: Tensor) -> Tensor:
         time.sleep(float(slow.read_text() or 0) or SLOW_S)
     if _due(folder / f"{who}-{when}-kill"):
         os.kill(os.getpid(), signal.SIGKILL)
+    if (die := folder / f"{who}-{when}-die").exists() and len(hidden) >= int(die.read_text()):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if _due(folder / f"{who}-{when}-stop"):
+        os.kill(os.getpid(), signal.SIGSTOP)
+    if _due(folder / f"{who}-{when}-memory"):
+        raise MemoryError("the marked model was told to need too much")
     if _due(folder / f"{who}-{when}-raise"):
         raise RuntimeError("the marked model was told to raise")
     if _due(folder / f"{who}-{when}-nan"):

@@ -2,7 +2,7 @@
 
 What is not real: processes (threads), the learner (a chain of hashes) and the disk (a dict).
 A call to the mailbox is retried when it restarts, as Ray does with max_task_retries=-1; a lost
-group's ranks die at their next call, and the group is started again.
+group's ranks die at their next call, and the group is started again. What hangs waits for its end.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import torch
 from ray.exceptions import GetTimeoutError
 
 from raysubset.cluster import crew as crew_module
+from raysubset.cluster import long_fit as long_fit_module
 from raysubset.cluster import rank as rank_module
 from raysubset.cluster.blocks import Located, shares
 from raysubset.cluster.crew import Crew
@@ -66,7 +67,7 @@ class Post:
 
     async def _retried(self, name: str, args: Sequence[Any]) -> Any:
         if self.faults.due("mailbox", name, "before"):
-            self._restart()
+            await self._lose()
         while True:
             box, died = self.box, self.died
             work = asyncio.ensure_future(getattr(box, name)(*args))
@@ -75,25 +76,45 @@ class Post:
             death.cancel()
             if work.done():
                 if self.faults.due("mailbox", name, "after"):
-                    self._restart()
+                    await self._lose()
                 return work.result()
             work.cancel()
 
-    def _restart(self) -> None:
+    async def _lose(self) -> None:
+        """Be killed; or answer nobody any more, until somebody kills it."""
+        if not self.faults.hangs:
+            self.restart()
+            return
+        died = self.died
+        self.box = Silent()  # calls that come now wait for its end
+        await died.wait()
+
+    def restart(self) -> None:
+        """Forget everything."""
         old, self.box, self.died = self.died, Mailbox(self.world), asyncio.Event()
         old.set()
+
+
+class Silent:
+    """A mailbox that stands still."""
+
+    def __getattr__(self, name: str) -> Any:
+        async def wait(*args: object) -> None:
+            await asyncio.Event().wait()
+
+        return wait
 
 
 class Faults:
     """What goes wrong: before or after the nth call of the mailbox, rank0 or rank1, it is lost.
 
-    Calls that only wait do not count: their number depends on the machine.
+    Calls that only wait do not count: their number depends on the machine. Lost: killed, or hung.
     """
 
     COUNTED = ("hello", "post", "answer", "save")
 
-    def __init__(self, when: str = "before", **at: int) -> None:
-        self.when, self.at = when, at
+    def __init__(self, when: str = "before", *, hangs: bool = False, **at: int) -> None:
+        self.when, self.hangs, self.at = when, hangs, at
         self.calls: dict[str, int] = {}
 
     @property
@@ -118,21 +139,30 @@ class Handle:
     def __getattr__(self, name: str) -> Any:
         def remote(*args: Any) -> Future[Any]:
             faults, who = self.post.faults, f"rank{self.rank}"
-            self.group.lost |= faults.due(who, name, "before")
+            self._lose(faults.due(who, name, "before"))
             if self.group.lost:
                 raise Killed
             sent = self.post.call(name, args)
-            self.group.lost |= faults.due(who, name, "after")
+            self._lose(faults.due(who, name, "after"))
             return sent
 
         return SimpleNamespace(remote=remote)
+
+    def _lose(self, due: bool) -> None:
+        """Let the group die of this rank; or hang in all calls of it, until the group is ended."""
+        if due and self.post.faults.hangs:
+            self.group.hanging.add(self.rank)
+        elif due:
+            self.group.lost = True
+        if self.rank in self.group.hanging:
+            self.group.ended.wait()
 
 
 class Group:
     """One start of the training group."""
 
     def __init__(self) -> None:
-        self.lost = False
+        self.lost, self.hanging, self.ended = False, set[int](), threading.Event()
         self.name = f"attempt-{id(self)}"
         self.errors: dict[int, BaseException] = {}
 
@@ -146,9 +176,17 @@ class Trainer:
     def __init__(self, config: dict[str, Any], world: int, max_failures: int) -> None:
         self.config, self.world, self.max_failures = config, world, max_failures
         self.groups: list[Group] = []
+        self.abort = SimpleNamespace(remote=self._abort)
+
+    def _abort(self) -> None:
+        """End the group, as Ray Train's controller does."""
+        self.max_failures = -1
+        self.groups[-1].lost = True
+        self.groups[-1].ended.set()
 
     def fit(self) -> None:
-        for _ in range(self.max_failures + 1):
+        self.config["mailbox"].call("controlled_by", (self,))
+        while len(self.groups) <= self.max_failures:
             group = Group()
             self.groups.append(group)
             ranks = [
@@ -307,11 +345,12 @@ class Relay:
         *,
         world: int = 2,
         max_failures: int = 3,
+        call_timeout_s: float = WAIT_S,
         blind: Collection[int] = (),
     ) -> None:
         self.patch, self.faults, self.world = patch, faults, world
         self.resources = ResourceSettings(
-            start_timeout_s=WAIT_S, call_timeout_s=WAIT_S, max_failures=max_failures
+            start_timeout_s=WAIT_S, call_timeout_s=call_timeout_s, max_failures=max_failures
         )
         self.disk, self.posts, self.trainers = Disk(), list[Post](), list[Trainer]()
         self.disk.blind = set(blind)
@@ -350,11 +389,12 @@ class Relay:
             get=get,
             put=lambda value: value,
             wait=wait,
-            kill=lambda _: None,
+            kill=self._kill,
             remote=lambda _: remote,
             train=_train(),
             get_runtime_context=lambda: here,
         )
+        self.patch.setattr(long_fit_module, "ray", fake)
         for module in (crew_module, rank_module):
             self.patch.setattr(module, "ray", fake)
             self.patch.setattr(module, "POLL_S", 0.01)
@@ -376,6 +416,10 @@ class Relay:
         }.items():
             self.patch.setattr(rank_module, name, value)
         self.store = Store()
+
+    def _kill(self, post: Post, no_restart: bool = True) -> None:
+        if not no_restart:
+            self.loop.call_soon_threadsafe(post.restart)
 
 
 class Store:

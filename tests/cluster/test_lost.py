@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +13,16 @@ import numpy as np
 import pytest
 import ray
 
+from raysubset.cluster.one_pass import IN_FLIGHT
 from raysubset.cluster.scorers import Scorers
 from raysubset.errors import CrewLost, ModelError, TrainingDiverged
+from raysubset.report.record import read_run
+from raysubset.report.run_tables import rounds_table
 from tests.cluster.crews import (
     assert_same_learning,
     hands_of,
     play_on,
+    process_of,
     ready,
     resources,
     room,
@@ -59,18 +65,33 @@ def retries(left: Left) -> list[float]:
     return [line["scoring_retries"] for line in left.history if "scoring_retries" in line]
 
 
-def test_a_scorer_killed_in_the_middle_of_a_pass_changes_nothing(
+def test_f01_a_scorer_killed_in_the_middle_of_a_pass_changes_nothing_and_is_counted(
     crew_of_two: Any, three_scorers: Any, twins: dict[int, Left], tmp_path: Path, mark: Mark
 ):
     hands = hands_of(crew_of_two, three_scorers, 2)
     watch = at("scoring", 3, lambda: mark("scorer-scoring-kill"))
     left = play_on(hands, ready(2), tmp_path, watch=watch)[1]
     assert_same_learning(left, twins[2])
-    assert retries(left)[0] >= 1
+    assert 1 <= retries(left)[0] <= IN_FLIGHT  # the range in work, and one that waited for it
     assert max(retries(left)[1:]) == 0
+    columns = rounds_table(read_run(tmp_path), None).columns
+    again = next(column for column in columns if column.name == "scored again")
+    assert sum(int(cell) for cell in again.cells) == retries(left)[0]
 
 
-def test_all_scorers_killed_between_two_passes_are_started_again(
+def test_f05_a_scorer_that_hangs_is_replaced_and_changes_nothing(
+    crew_of_two: Any, three_scorers: Any, twins: dict[int, Left], tmp_path: Path, mark: Mark
+):
+    hands = hands_of(crew_of_two, three_scorers, 2)
+    assert hands.scorers is not None
+    hands.scorers.resources = resources(call_timeout_s=2)
+    watch = at("scoring", 3, lambda: mark("scorer-scoring-stop"))
+    left = play_on(hands, ready(2), tmp_path, watch=watch)[1]
+    assert_same_learning(left, twins[2])
+    assert retries(left)[0] >= 1
+
+
+def test_f01_all_scorers_killed_between_two_passes_are_started_again(
     crew_of_two: Any, three_scorers: Any, twins: dict[int, Left], tmp_path: Path
 ):
     def kill() -> None:
@@ -82,7 +103,7 @@ def test_all_scorers_killed_between_two_passes_are_started_again(
     assert_same_learning(left, twins[2])
 
 
-def test_a_dead_scorers_ranges_go_to_the_one_that_lives(fragile_scorers: Scorers):
+def test_f01_a_dead_scorers_ranges_go_to_the_one_that_lives(fragile_scorers: Scorers):
     clean = score_all(fragile_scorers)
     ray.kill(fragile_scorers.actors[0])
     again = score_all(fragile_scorers)
@@ -93,15 +114,38 @@ def test_a_dead_scorers_ranges_go_to_the_one_that_lives(fragile_scorers: Scorers
         np.testing.assert_array_equal(mine.embeddings, twin.embeddings)
 
 
-def test_when_every_scorer_dies_the_ids_are_named(fragile_scorers: Scorers, mark: Mark):
+def test_f02_when_every_scorer_dies_the_ids_and_the_remedy_are_named(
+    fragile_scorers: Scorers, mark: Mark
+):
     mark("scorer-scoring-kill")
-    told = r"all 2 scorers died, the last at pool ids \d+-\d+\..*--resume"
+    told = r"all 2 scorers died, the last at pool ids \d+-\d+\..*--resume.*selection.batch_size"
     with pytest.raises(CrewLost, match=told):
         while True:  # each kills one
             score_all(fragile_scorers)
             mark("scorer-scoring-kill")
     with pytest.raises(CrewLost, match="all 2 scorers died"):
         score_all(fragile_scorers)
+
+
+def test_f02_a_range_that_no_scorer_survives_is_named_with_the_remedy(problem_ref: Any, mark: Mark):
+    # Its own: it is still starting again when the test ends.
+    alone = Scorers(problem_ref, room(workers=1, scorers=1), resources(max_failures=9))
+    alone.wait_until_ready()
+    alone.resources = resources(max_failures=0)
+    mark("scorer-scoring-die", after=8)  # a whole batch; it builds the model with less
+    told = r"scorers died 2 times at pool ids \d+-\d+ \(\w+\)\. Too little memory is.*batch_size"
+    with pytest.raises(CrewLost, match=told):
+        score_all(alone)
+    alone.close()
+
+
+def test_f02_a_range_that_does_not_fit_is_named_at_once_and_never_scored_in_smaller_batches(
+    three_scorers: Any, mark: Mark
+):
+    mark("scorer-scoring-memory")
+    told = r"scorer \d failed at pool ids \d+-\d+: MemoryError: .*--selection\.batch_size"
+    with pytest.raises(CrewLost, match=told):
+        score_all(three_scorers)
 
 
 def test_a_scorers_refusal_reaches_the_driver_as_itself(
@@ -133,7 +177,7 @@ def test_a_model_that_no_scorer_can_build_is_told_before_any_work(ray_session: N
     scorers.close()
 
 
-def test_a_rank_killed_in_the_middle_of_an_epoch_changes_nothing(
+def test_f04_a_rank_killed_in_the_middle_of_an_epoch_changes_nothing(
     crew_of_two: Any, twins: dict[int, Left], tmp_path: Path, mark: Mark
 ):
     watch = at("started", 2, lambda: mark("rank1-training-kill", after=3))
@@ -141,7 +185,40 @@ def test_a_rank_killed_in_the_middle_of_an_epoch_changes_nothing(
     assert_same_learning(left, twins[2])
 
 
-def test_a_state_lost_before_it_was_committed_is_trained_again(
+@pytest.mark.slow
+def test_f05_a_rank_that_hangs_is_told_by_its_silence_and_the_crew_is_started_again(
+    crew_of_two: Any,
+    twins: dict[int, Left],
+    tmp_path: Path,
+    mark: Mark,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    monkeypatch.setattr(crew_of_two, "resources", resources(call_timeout_s=5, max_failures=9))
+    watch = at("started", 2, lambda: mark("rank1-training-stop", after=3))
+    left = play_on(hands_of(crew_of_two), ready(2), tmp_path, watch=watch)[1]
+    assert_same_learning(left, twins[2])
+    assert "no sign of life from rank" in caplog.text
+
+
+def test_f05_a_mailbox_that_hangs_is_replaced_and_changes_nothing(
+    crew_of_two: Any,
+    twins: dict[int, Left],
+    tmp_path: Path,
+    mark: Mark,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    monkeypatch.setattr("raysubset.cluster.crew.MAILBOX_S", 3)
+    stopped = process_of(crew_of_two.mailbox)
+    watch = at("done", 1, lambda: os.kill(stopped, signal.SIGSTOP))
+    left = play_on(hands_of(crew_of_two), ready(2), tmp_path, watch=watch)[1]
+    assert_same_learning(left, twins[2])
+    assert "the mailbox is silent for 3 s" in caplog.text
+    assert process_of(crew_of_two.mailbox) != stopped
+
+
+def test_f04_a_state_lost_before_it_was_committed_is_trained_again(
     crew_of_two: Any, twins: dict[int, Left], tmp_path: Path, mark: Mark
 ):
     # In `crew` placement: rank 0 dies while it scores with weights that no manifest has yet.
@@ -150,7 +227,7 @@ def test_a_state_lost_before_it_was_committed_is_trained_again(
     assert_same_learning(left, twins[2])
 
 
-def test_a_mailbox_killed_while_an_order_is_open_changes_nothing(
+def test_f05_a_mailbox_killed_while_an_order_is_open_changes_nothing(
     crew_of_two: Any, twins: dict[int, Left], tmp_path: Path, mark: Mark
 ):
     mark("rank0-training-slow")
@@ -166,7 +243,7 @@ def test_a_mailbox_killed_while_an_order_is_open_changes_nothing(
     assert_same_learning(left, twins[2])
 
 
-def test_a_mailbox_killed_after_ranks_answered_changes_nothing(
+def test_f05_a_mailbox_killed_after_ranks_answered_changes_nothing(
     crew_of_two: Any, twins: dict[int, Left], tmp_path: Path
 ):
     watch = at("done", 1, lambda: ray.kill(crew_of_two.mailbox, no_restart=False))
@@ -185,7 +262,7 @@ def test_a_ranks_refusal_reaches_the_driver_and_the_crew_goes_on(
     assert_same_learning(left, twins[1])
 
 
-def test_an_accident_beyond_max_failures_names_the_rank_and_the_cause(
+def test_f04_an_accident_beyond_max_failures_names_the_rank_and_the_cause(
     last_of_one: Any, tmp_path: Path, mark: Mark
 ):
     mark("rank0-training-raise", after=2)

@@ -121,7 +121,7 @@ def test_waits_end_with_the_news_they_wait_for():
         assert time.monotonic() - start < LONG_S
         assert (birth, posted) == (box.birth, order(7))
         assert got.answers == ["done"]
-        assert saved == ("files", "x")
+        assert saved[:2] == ("files", "x")
         assert ready == {"x": [0]}
 
     asyncio.run(story())

@@ -86,7 +86,7 @@ def test_ranks_and_scorers_stand_on_a_whole_gpu_each(seen: dict[str, Any]):
     assert Counter(p["node"] for p in places) == {n: g for n, g in seen["nodes"].items() if g}
 
 
-def test_one_gpu_takes_one_rank_and_two_are_refused(seen: dict[str, Any]):
+def test_f35_one_gpu_takes_one_rank_and_two_are_refused(seen: dict[str, Any]):
     assert "2 training ranks need 2 GPUs, and the cluster has 1" in seen["one_gpu"]
     assert seen["one_gpu_auto"] == "crew"
 
@@ -97,7 +97,7 @@ def test_f32_other_software_than_the_drivers_is_named_on_every_node(seen: dict[s
     assert seen["other"].startswith("driver and nodes have different software: torch ")
 
 
-def test_what_is_missing_is_told_in_time_by_node(seen: dict[str, Any]):
+def test_f35_what_is_missing_is_told_in_time_by_node(seen: dict[str, Any]):
     assert "needs 2 GPUs for 2 ranks" in seen["missing"]
     assert "within 2 s; free: " in seen["missing"]
     assert "1 CPUs, 1 GPUs" in seen["missing"]

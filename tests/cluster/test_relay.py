@@ -19,6 +19,7 @@ from tests.cluster.relay import Faults, Ref, Relay, ranges, silent
 
 ROUNDS = 3
 RUN = "run"
+HUNG_S = 0.08
 
 
 def train(at: At | None, round_: int, token: Any = None) -> Train:
@@ -133,6 +134,30 @@ def test_ranks_that_do_not_see_the_run_folder_change_nothing_whatever_is_lost(
         with Relay(monkeypatch, Faults(when, **{what: at}), blind=blind) as relay:
             assert play(relay) == undisturbed, f"{what} was lost {when} its call {at}"
             assert set(relay.disk.files) == {f"/rounds/{r}" for r in range(ROUNDS)}
+
+
+@pytest.mark.parametrize("what", ["mailbox", "rank0", "rank1"])
+def test_f05_one_that_hangs_at_any_call_is_ended_and_started_again_and_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, undisturbed: list[Any], what: str
+):
+    for at in range(2, 60):  # the first call is a rank's hello: who hangs there has not started
+        faults = Faults(hangs=True, **{what: at})
+        with Relay(monkeypatch, faults, max_failures=99, call_timeout_s=HUNG_S) as relay:
+            assert play(relay) == undisturbed, f"{what} hung before its call {at}"
+        if not faults.happened:
+            break
+    assert not faults.happened and at > 6
+
+
+def test_f05_a_crew_that_hangs_again_and_again_is_given_up_by_rank_and_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("raysubset.cluster.crew.STOP_S", 0.1)
+    faults = Faults(hangs=True, rank1=2)
+    with Relay(monkeypatch, faults, max_failures=0, call_timeout_s=HUNG_S) as relay:
+        told = r"no sign of life from rank 1 for \d+ s; the rounds so far are kept.*--resume"
+        with pytest.raises(CrewLost, match=told):
+            play(relay)
 
 
 def test_a_lost_group_is_not_started_for_ever(monkeypatch: pytest.MonkeyPatch):

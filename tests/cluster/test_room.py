@@ -91,7 +91,7 @@ def test_what_others_hold_is_not_spare_and_asked_for_is_waited_for():
 
 
 @pytest.mark.parametrize("device", ["auto", "cuda"])
-def test_two_ranks_on_one_gpu_are_refused_by_name_and_nobody_is_sent_to_the_cpu(device: Any):
+def test_f35_two_ranks_on_one_gpu_are_refused_by_name_and_nobody_is_sent_to_the_cpu(device: Any):
     with pytest.raises(
         RoomError, match=r"2 training ranks.* need 2 GPUs, and the cluster has 1"
     ) as e:
@@ -148,7 +148,7 @@ def test_a_trial_of_a_sweep_leaves_the_spare_gpus_to_other_trials():
         (asked(2, device="cuda"), there(16), "need 2 GPUs, and the cluster has 0"),
     ],
 )  # fmt: skip
-def test_too_little_room_is_told_with_both_numbers(
+def test_f35_too_little_room_is_told_with_both_numbers(
     resources: ResourceSettings, cluster: dict[str, float], sentence: str
 ):
     with pytest.raises(RoomError) as caught:

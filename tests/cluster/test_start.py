@@ -35,7 +35,7 @@ def free() -> float:
     return ray.available_resources().get("CPU", 0.0)
 
 
-def test_a_crew_larger_than_the_cluster_is_refused_and_leaves_nothing(
+def test_f35_a_crew_larger_than_the_cluster_is_refused_and_leaves_nothing(
     problem_ref: Any, tmp_path: Path
 ):
     before, threads = living() | reserved(), crews()
@@ -46,7 +46,7 @@ def test_a_crew_larger_than_the_cluster_is_refused_and_leaves_nothing(
     assert not any(tmp_path.iterdir())
 
 
-def test_gpus_that_are_not_there_are_named(problem_ref: Any, tmp_path: Path):
+def test_f35_gpus_that_are_not_there_are_named(problem_ref: Any, tmp_path: Path):
     gpus = Room(placement="crew", device="cuda", workers=2, scorers=0, cpus=2, gpus=2)
     with pytest.raises(RoomError, match=r"needs 2 GPUs for 2 ranks.*0 GPUs"):
         Crew(problem_ref, gpus, resources(start_timeout_s=1), tmp_path)

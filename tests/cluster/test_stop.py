@@ -16,7 +16,7 @@ pytestmark = pytest.mark.ray
 Mark = Callable[..., None]
 
 
-def test_ctrl_c_in_training_keeps_the_finished_rounds_and_the_run_goes_on(
+def test_f09_ctrl_c_in_training_keeps_the_finished_rounds_and_the_run_goes_on(
     crew_of_two: Any, tmp_path: Path, mark: Mark
 ):
     mark("rank0-training-slow")
@@ -41,7 +41,8 @@ def test_a_crew_closed_in_the_middle_of_an_order_leaves_it_between_two_batches(
 ):
     mark("rank0-training-slow")
     forced: list[bool] = []
-    monkeypatch.setattr(last_of_two, "_abort", lambda: forced.append(True))
+    fit = last_of_two._fit
+    monkeypatch.setattr(fit, "abort", lambda _: forced.append(True))
 
     def see(_: int, name: str) -> None:
         if name == "training":
@@ -51,7 +52,7 @@ def test_a_crew_closed_in_the_middle_of_an_order_leaves_it_between_two_batches(
     with pytest.raises(CrewLost):
         play_on(hands_of(last_of_two), run, tmp_path, watch=Watcher(see))
     assert not forced
-    assert not last_of_two._thread.is_alive()
-    assert last_of_two._error is None  # both ranks returned; neither waited for the other
+    assert not fit.goes_on
+    assert fit.error is None  # both ranks returned; neither waited for the other
     until(lambda: not living("RayTrainWorker", "TrainController"), "the ranks are gone")
     assert Left(tmp_path).history == []
