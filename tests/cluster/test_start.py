@@ -66,7 +66,9 @@ def test_a_crew_that_starts_too_slowly_is_ended_by_force(
 def test_scorers_without_room_are_refused(problem_ref: Any):
     before = living()
     scorers = Scorers(problem_ref, room(workers=1, scorers=9), resources(start_timeout_s=2))
-    with pytest.raises(RoomError, match=r"\d of 9 scorers did not start within \d+ s \(number [\d, ]+\); lower"):
+    with pytest.raises(
+        RoomError, match=r"\d of 9 scorers did not start within \d+ s \(number [\d, ]+\); lower"
+    ):
         scorers.wait_until_ready()
     scorers.close()
     until(lambda: not living() - before, "the scorers are gone")
