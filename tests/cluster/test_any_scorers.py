@@ -15,6 +15,7 @@ import pytest
 from ray.exceptions import ActorUnavailableError
 
 from raysubset.cluster import blocks as blocks_module
+from raysubset.cluster import one_pass
 from raysubset.cluster import scorers as scorers_module
 from raysubset.cluster.blocks import Blocks
 from raysubset.cluster.ports import RayPool
@@ -122,9 +123,9 @@ def weights_of(left: Left) -> Weights:
 def by_scorers(
     patch: pytest.MonkeyPatch, calls: Calls, count: int, block_bytes: int, strategy: str, left: Left
 ) -> Selection:
-    for module in (scorers_module, blocks_module):
+    for module in (scorers_module, one_pass, blocks_module):
         patch.setattr(module, "ray", calls)
-    patch.setattr(scorers_module, "REST_S", 0.0)
+    patch.setattr(one_pass, "REST_S", 0.0)
     patch.setattr(scorers_module, "device_of_actor", lambda: CPU)
     ready = prepared(**STRATEGIES[strategy])
     problem = ready.problem
@@ -163,7 +164,7 @@ def test_f34_any_scorers_blocks_and_order_of_arrival_give_the_ids_and_gains_of_o
 def test_f34_ranges_do_arrive_in_other_orders(trained: Left, monkeypatch: pytest.MonkeyPatch):
     """Else the law above would be of one order only."""
     orders: set[tuple[int, ...]] = set()
-    take = scorers_module._Work.take
+    take = one_pass.Pass.take
     for seed in range(3):
         order: list[int] = []
 
@@ -172,7 +173,7 @@ def test_f34_ranges_do_arrive_in_other_orders(trained: Left, monkeypatch: pytest
             order.append(-1 if index is None else index)
             return take(work, ref)
 
-        monkeypatch.setattr(scorers_module._Work, "take", noted)
+        monkeypatch.setattr(one_pass.Pass, "take", noted)
         by_scorers(monkeypatch, Calls(seed), 3, 1, "exact", trained)
         orders.add(tuple(order))
         assert sorted(order) == list(range(len(order))) and len(order) > 9

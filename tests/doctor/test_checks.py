@@ -169,6 +169,7 @@ def test_f31_an_open_cluster_of_an_old_ray_fails_by_the_name_of_every_hole():
         "token file": "warning",
         "dashboard": "failed",
         "storage": "ok",
+        "spill disk": "ok",
     }
     assert "3 problems would stop or endanger this run" in screen
 
