@@ -28,6 +28,7 @@ STAMPS = {
     ("timeline.py", "start"): "a report draws the gaps between the processes of one run",
     ("storage/staging.py", "_stamp"): "a file that is changed has another; no order follows",
     ("storage/remote.py", "do"): "an object that is changed has another; no order follows",
+    ("verifying/examination.py", "_state"): "a manifest that is changed has another",
     ("cluster/trial_actor.py", "setup"): "seconds_start, between two machines; charged to nobody",
     ("cluster/sweeping.py", "shared_by"): "seconds_start, between two machines; charged to nobody",
 }

@@ -105,7 +105,7 @@ def test_every_format_chooses_from_the_disk_what_it_chooses_in_memory(tmp_path: 
     assert [note for note in there.notes if "temporary folder" not in note] == list(here.notes)
     chosen = select_here(there)
     assert same(select_here(here), chosen)
-    assert {f.name for f in there.spool.folder.iterdir()} == {"pool", "factors"}
+    assert {f.name for f in there.spool.folder.glob("[!.]*")} == {"pool", "factors"}
     assert not (there.spool.folder / "factors" / "embeddings").exists()  # they lie in `pool`
 
 
