@@ -14,16 +14,18 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from raysubset.files import SEAL
+
 TIMES = ("seconds_*", "speed_up", "peak_bytes", "private_bytes")
 """What the machine decides: how long it took and when, and how much memory its processes had."""
 WHOLE = ("*",)
-REPORTS = ("report.html", "report.md", "plots/*")
+REPORTS = ("report.html", "report.md", "report.sha256", "plots/*")
 """Drawn from the files below, and from nothing but them and the folder's own path."""
 MAY_DIFFER: Mapping[str, tuple[str, ...]] = {
     "history.jsonl": TIMES,
     "result.json": TIMES,
     "rounds/*/metrics.json": TIMES,
-    "rounds/*/ahead/round.json": TIMES,
+    "rounds/*/ahead/round.json": (*TIMES, SEAL),
     "environment.json": ("started",),
     ".lock": WHOLE,  # the process that wrote last
     "tensorboard/*": WHOLE,  # named and stamped by the clock; it tells what history.jsonl tells
@@ -59,7 +61,8 @@ def masked(folder: Path, *, across: bool = False) -> dict[str, bytes]:
     """Return the content of every file that decides something, without what may differ."""
     found: dict[str, bytes] = {}
     names = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
-    for name in sorted(names, key=lambda n: n.endswith(MANIFEST)):  # after what they name
+    # Manifests after what they name, and the run's own after its rounds'.
+    for name in sorted(names, key=lambda n: (n.endswith(MANIFEST), n == MANIFEST)):
         content, fields = (folder / name).read_bytes(), _fields(name)
         if fields == WHOLE:
             continue
@@ -80,12 +83,14 @@ def _fields(name: str) -> tuple[str, ...]:
 def _manifest(folder: Path, name: str, content: bytes, found: Mapping[str, bytes]) -> bytes:
     """Return a manifest with the hashes of the masked files, once its own are seen to be right."""
     told, round_ = json.loads(content), Path(name).parent
-    for file, digest in told["files"].items():
-        path = folder / round_ / file
-        if path.is_file() and _hash(path.read_bytes()) != digest:
-            raise ValueError(f"{path} is not what {name} recorded")
-        told["files"][file] = _hash(found[str(round_ / file)]) if path.is_file() else digest
-    before = round_.parent / f"{told['round'] - 1:04d}" / MANIFEST
+    for place, named in ((round_, told["files"]), (Path(), told.get("run", {}))):
+        for file, digest in named.items():
+            path = folder / place / file
+            if path.is_file() and _hash(path.read_bytes()) != digest:
+                raise ValueError(f"{path} is not what {name} recorded")
+            named[file] = _hash(found[str(place / file)]) if path.is_file() else digest
+    rounds = round_.parent if name != MANIFEST else Path("rounds")
+    before = rounds / f"{told['round'] - 1:04d}" / MANIFEST
     if told["parent"]:
         if _hash((folder / before).read_bytes()) != told["parent"]:
             raise ValueError(f"{name} does not follow {before}")
