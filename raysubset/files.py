@@ -159,8 +159,11 @@ def refuse_lost(lock: IO[str], what: str) -> None:
     Raises:
         RunFolderError: the lock is not this process's any more.
     """
-    lock.seek(0)
-    owner = "another process" if _is_deleted(lock) else lock.read().strip()
+    try:
+        lock.seek(0)
+        owner = "another process" if _is_deleted(lock) else lock.read().strip()
+    except ValueError:  # closed meanwhile: who lets go of a folder commits nothing more to it
+        return
     if owner != _me():
         raise RunFolderError(
             f"{what} was taken over by {owner or 'another process'}, so this process writes "
