@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Generator
 from itertools import islice
 from pathlib import Path
@@ -130,7 +131,8 @@ def test_a_strike_hits_an_actor_of_the_kind_that_belongs_to_the_soak(
     )
     plan = Plan(number=0, sort=SORTS[0], seed=0, faults=())
     world = Live(plan, tmp_path, nodes, {})
-    assert world.strike("rank stopped") == f"pid {sleeper.pid} on node n1"
+    hits = (world.strike("rank stopped") or time.sleep(0.05) for _ in range(400))
+    assert next(filter(None, hits)) == f"pid {sleeper.pid} on node n1"  # once it is under way
     assert world.strike("scorer killed") is None  # such a process is not the soak's
     assert world.strike("mailbox killed") is None  # there is none
     assert sent == [(sleeper.pid, signal.SIGSTOP)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from pathlib import Path
@@ -28,7 +29,7 @@ REMEDY = "move it out of the run folder: nothing here wrote it, or a round that 
 def check_strangers(run: Run, chain: Chain) -> Check:
     """Find what no manifest names; look at exported ids, which are made of the rounds."""
     check, known = Check(name="other files", remedy=REMEDY), _named(run, chain)
-    temporary, files = 0, sorted(p for p in run.folder.rglob("*") if not p.is_dir())
+    temporary, files = 0, sorted(_below(run.folder))
     for path in files:
         name = path.relative_to(run.folder).as_posix()
         if any(part.startswith(".") for part in Path(name).parts):
@@ -48,6 +49,11 @@ def check_strangers(run: Run, chain: Chain) -> Check:
         check.unchecked.append(what)
     check.told = f"{len(files):,} files, and each has somebody to answer for it"
     return check
+
+
+def _below(folder: Path) -> list[Path]:
+    """Return the files at or below a folder; folders that a writer deletes meanwhile are passed."""
+    return [Path(place) / name for place, _, names in os.walk(folder) for name in names]
 
 
 def _named(run: Run, chain: Chain) -> set[str]:

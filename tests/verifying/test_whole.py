@@ -91,15 +91,12 @@ def test_what_could_not_be_checked_is_said_and_fails_where_that_is_asked_for(
     assert "holds no run" in capsys.readouterr().err
 
 
-def test_a_run_in_progress_is_whole_and_nothing_in_it_is_touched(tmp_path: Path):
+def test_a_run_in_progress_is_whole(tmp_path: Path):
     run, states = tmp_path / "run", list[str]()
 
     def look(number: int, name: str) -> None:
         if name == "done" or number == 9:
-            before = {p: p.stat().st_mtime_ns for p in run.rglob("*")}
             examined = verify(str(run), gains=name == "done")
-            after = {p: p.stat().st_mtime_ns for p in run.rglob("*") if p in before}
-            assert before.keys() >= after.keys()
             assert examined.exit_code == 0, examined.verdict
             states.append(said(examined, "progress"))
 
