@@ -9,19 +9,22 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from raysubset.errors import RunFolderError
-from raysubset.files import json_bytes
+from raysubset.files import json_bytes, read_object
 from raysubset.learn.checkpoint import TRAINER, WEIGHTS, file_hash
+from raysubset.learn.skipped import SKIPPED
 from raysubset.storage.staging import shown
 
 logger = logging.getLogger(__name__)
 MANIFEST, OBSERVATIONS = "MANIFEST.json", "observations.safetensors"
 RESULT = "result.json"
-OPTIONAL = ("parts.parquet", "skipped.csv")
-BEGUN_WITH = ("experiment.yaml", "environment.json", "fingerprint.json", *OPTIONAL)
+EXPERIMENT, ENVIRONMENT = "experiment.yaml", "environment.json"
+FINGERPRINT, PARTS = "fingerprint.json", "parts.parquet"
+OPTIONAL = (PARTS, SKIPPED)
+BEGUN_WITH = (EXPERIMENT, ENVIRONMENT, FINGERPRINT, *OPTIONAL)
 """What a run folder holds before its first round; the first round's manifest names them."""
 
 
@@ -72,15 +75,6 @@ def read_result(run: Path) -> dict[str, Any] | None:
     return read_object(path)
 
 
-def read_object(path: Path) -> dict[str, Any] | None:
-    """Return a JSON object; None where there is none, or none that can be read."""
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
 def read_metrics(round_: Path) -> dict[str, Any]:
     """Return the figures of a committed round.
 
@@ -107,13 +101,15 @@ def _manifest(content: bytes) -> dict[str, Any] | None:
     named = {"selection.parquet", "metrics.json", OBSERVATIONS}
     named |= {f"checkpoint/{name}" for name in (WEIGHTS, TRAINER)}
     files = manifest["files"]
-    inside = all(_is_inside(name) and isinstance(files[name], str) for name in files)
+    inside = all(stays_inside(name) and isinstance(files[name], str) for name in files)
     return manifest if named <= set(files) and inside else None
 
 
-def _is_inside(name: str) -> bool:
-    """Return whether a name stays in its folder: what a manifest names is fetched from a store."""
-    return not name.startswith("/") and ".." not in name.split("/") and "\0" not in name
+def stays_inside(name: str) -> bool:
+    """Return whether a name is of something in its folder: what is named comes from a store."""
+    path = PurePosixPath(name)
+    leaves = path.is_absolute() or ".." in path.parts
+    return bool(path.name) and not leaves and "\0" not in name
 
 
 def damaged_file(folder: Path, files: Mapping[str, str]) -> str:
@@ -128,10 +124,10 @@ def damaged_file(folder: Path, files: Mapping[str, str]) -> str:
 def _refuse_other_beginning(run: Path, manifest: Mapping[str, Any]) -> None:
     """Refuse options that are not those of the first round: --resume reads them from there."""
     named = manifest.get("run")
-    digest = named.get(BEGUN_WITH[0]) if isinstance(named, dict) else None
-    if digest is not None and damaged_file(run, {BEGUN_WITH[0]: digest}):
+    digest = named.get(EXPERIMENT) if isinstance(named, dict) else None
+    if digest is not None and damaged_file(run, {EXPERIMENT: digest}):
         raise RunFolderError(
-            f"{shown(run / BEGUN_WITH[0])} is not what the first round's manifest recorded; put it "
+            f"{shown(run / EXPERIMENT)} is not what the first round's manifest recorded; put it "
             "back, or start a new run with another --run-dir."
         )
 

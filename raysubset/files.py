@@ -159,11 +159,8 @@ def refuse_lost(lock: IO[str], what: str) -> None:
     Raises:
         RunFolderError: the lock is not this process's any more.
     """
-    try:
-        lock.seek(0)
-        owner = "another process" if _is_deleted(lock) else lock.read().strip()
-    except ValueError:  # closed meanwhile: who lets go of a folder commits nothing more to it
-        return
+    lock.seek(0)
+    owner = "another process" if _is_deleted(lock) else lock.read().strip()
     if owner != _me():
         raise RunFolderError(
             f"{what} was taken over by {owner or 'another process'}, so this process writes "
@@ -211,6 +208,15 @@ def _leads_out(link: Path, root: Path) -> bool:
         return not link.resolve().is_relative_to(root)
     except OSError:  # where this user may not look
         return True
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """Return a JSON object; None where there is none, or none that can be read."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def nearest_folder(path: Path) -> Path:

@@ -235,7 +235,9 @@ class Ledger:
         """Write what there is of a round; once its state is saved, commit it."""
         folder = self._folder(round_.phase.round)
         with self._disk_errors():
-            self._refuse_lost()
+            with self._pending.open_folder() as ours:  # while it is, its lock is not closed
+                if ours:
+                    self._refuse_lost()
             folder.mkdir(exist_ok=True)
             write_selection(folder / "selection.parquet", round_.selection, round_.phase)
             write_observations(folder / OBSERVATIONS, round_.observations)

@@ -11,13 +11,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from raysubset.chain import read_object
+from raysubset.chain import ENVIRONMENT, FINGERPRINT, PARTS
+from raysubset.chain import EXPERIMENT as EXPERIMENT
 from raysubset.errors import RunFolderError
 from raysubset.experiment import Experiment
+from raysubset.files import read_object
 from raysubset.records import read_table
 from raysubset.storage.staging import shown, staging_of
 
-EXPERIMENT, FINGERPRINT, PARTS = "experiment.yaml", "fingerprint.json", "parts.parquet"
 # Options that change where a run runs, not what it gives: a resumed run may differ in them.
 FREE_ON_RESUME = (
     "resources.scorers",
@@ -46,7 +47,7 @@ def refuse_foreign(path: Path) -> None:
         rounds = path / "rounds"
         begun = rounds.is_dir() or staging_of(path) is not None
         if begun and not any(rounds.glob("*")):
-            visible -= {"environment.json", FINGERPRINT, PARTS, "rounds"}
+            visible -= {ENVIRONMENT, FINGERPRINT, PARTS, "rounds"}
     except OSError as error:
         raise RunFolderError(
             f"run folder {shown(path)} cannot be read ({error.strerror}); choose another with "

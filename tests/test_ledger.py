@@ -23,11 +23,11 @@ from raysubset.records import read_history, read_table, write_selection
 from tests.bare_ledgers import (
     ENVIRONMENT,
     IDENTITY,
-    OPEN,
     Folder,
     a_round,
     commit,
     holds,
+    quick_and_closed,
     saver,
 )
 from tests.small_runs import experiment
@@ -35,11 +35,7 @@ from tests.small_runs import experiment
 
 @pytest.fixture(autouse=True)
 def _quick_and_closed(monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
-    """No test here cuts the power, so none has to wait for the disk."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
-    yield
-    while OPEN:
-        OPEN.pop().close()
+    yield from quick_and_closed(monkeypatch)
 
 
 @pytest.fixture

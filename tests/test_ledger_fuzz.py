@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Generator
 from contextlib import suppress
@@ -24,7 +23,7 @@ from raysubset.ledger import Ledger
 from raysubset.records import read_history, read_selection, read_table
 from raysubset.unfinished import read_begun
 from raysubset.verifying.examination import verify
-from tests.bare_ledgers import OPEN, POOL, Folder, a_round, commit
+from tests.bare_ledgers import POOL, Folder, a_round, commit, quick_and_closed
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -44,10 +43,7 @@ FILES = (
 
 @pytest.fixture(autouse=True)
 def _quick_and_closed(monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
-    monkeypatch.setattr(os, "fsync", lambda _: None)
-    yield
-    while OPEN:
-        OPEN.pop().close()
+    yield from quick_and_closed(monkeypatch)
 
 
 @pytest.fixture(scope="module")

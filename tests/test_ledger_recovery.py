@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Generator
 from pathlib import Path
@@ -15,21 +14,17 @@ from raysubset.errors import RunFolderError
 from raysubset.learn.checkpoint import Files
 from raysubset.records import read_history
 from tests.bare_ledgers import (
-    OPEN,
     Folder,
     a_round,
     commit,
     holds,
+    quick_and_closed,
 )
 
 
 @pytest.fixture(autouse=True)
 def _quick_and_closed(monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
-    """No test here cuts the power, so none has to wait for the disk."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
-    yield
-    while OPEN:
-        OPEN.pop().close()
+    yield from quick_and_closed(monkeypatch)
 
 
 @pytest.fixture

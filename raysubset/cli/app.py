@@ -20,7 +20,7 @@ from raysubset.experiment import options, sentences
 from raysubset.redaction import lines_of, redacted
 from raysubset.refusals import unknown
 from raysubset.stopping import EXIT_INTERRUPTED, terminable
-from raysubset.storage.disk import FULL
+from raysubset.storage.faults import FULL
 
 OWN = ("data", "strategy", "fraction", "epochs", "run-dir", "resume", "local")
 OF_FRONTIER = (

@@ -28,6 +28,16 @@ class Finding:
     remedy: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
+    def to_json(self) -> dict[str, Any]:
+        """Return what one document says of it; the keys stay, and new ones may come."""
+        return {
+            "name": self.name,
+            "status": self.status,
+            "found": self.found,
+            "remedy": self.remedy,
+            "facts": dict(self.facts),
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
@@ -72,16 +82,7 @@ class Diagnosis:
             "verdict": self.verdict,
             "exit_code": self.exit_code,
             "strict": self.strict,
-            "checks": [
-                {
-                    "name": finding.name,
-                    "status": finding.status,
-                    "found": finding.found,
-                    "remedy": finding.remedy,
-                    "facts": dict(finding.facts),
-                }
-                for finding in self.findings
-            ],
+            "checks": [finding.to_json() for finding in self.findings],
         }
 
     def _named(self, status: Status) -> list[str]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from raysubset.chain import MANIFEST, OBSERVATIONS, damaged_file
 from raysubset.engine import Outcome, Watch
 from raysubset.errors import RaySubsetError
 from raysubset.experiment import Experiment, read_yaml
 from raysubset.files import json_bytes, write_json
+from raysubset.files import read_object as object_of
 from raysubset.frontier.plan import Trial
 from raysubset.learn.sources import Sources
 from raysubset.local_run import run_local
@@ -99,11 +99,7 @@ def is_whole(run: Path) -> bool:
 
 def read_object(path: Path) -> dict[str, Any]:
     """Return a JSON object; {} where there is none, or none that can be read."""
-    try:
-        value: object = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return cast(dict[str, Any], value) if isinstance(value, dict) else {}
+    return object_of(path) or {}
 
 
 def run_trial(

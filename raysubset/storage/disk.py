@@ -6,14 +6,11 @@ round that was committed.
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 
 from raysubset.errors import RunFolderError
-from raysubset.storage.faults import cause_of
+from raysubset.storage.faults import FULL, cause_of
 from raysubset.storage.staging import shown, staging_of
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def unwritable(path: Path, error: OSError, what: str = "run folder") -> RunFolderError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import re
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
 _PASSING = (errno.EINTR, errno.EAGAIN, errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED)
 _MISSING = re.compile(
     r"NO_SUCH_BUCKET|NoSuchBucket|Bucket '[^']*' not found|ContainerNotFound|NOT_FOUND|"
@@ -48,7 +49,7 @@ def remedy_for(error: Exception) -> str:
             "finished rounds are kept; when it answers again, run the same command with --resume."
         )
     told = str(error)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in FULL:
         return "make room, then run the same command with --resume."
     if isinstance(error, PermissionError) or _DENIED.search(told):
         return (

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raysubset.chain import MANIFEST, read_object
+from raysubset.chain import MANIFEST
 from raysubset.doctor.finding import Finding
 from raysubset.errors import RaySubsetError, RunFolderError
 from raysubset.experiment import Experiment, read_yaml
+from raysubset.files import read_object
 from raysubset.schedule import Phase, plan
+from raysubset.scratch import scratch_folder
 from raysubset.storage.addresses import is_uri
 from raysubset.storage.remote import Remote
+from raysubset.storage.staging import shown
 from raysubset.verifying.contents import (
     check_events,
     check_report,
@@ -91,9 +93,8 @@ class Examined:
 
 
 def _told(finding: Finding) -> dict[str, Any]:
-    status = "not checked" if finding.status == "skipped" else finding.status
-    told = {"name": finding.name, "status": status, "found": finding.found}
-    return {**told, "remedy": finding.remedy, "facts": dict(finding.facts)}
+    told = finding.to_json()
+    return {**told, "status": "not checked"} if finding.status == "skipped" else told
 
 
 def verify(
@@ -126,10 +127,10 @@ def _fetched(place: str) -> Generator[Path]:
         yield Path(place).absolute()
         return
     remote = Remote(place.rstrip("/") if "?" not in place else place)
-    with tempfile.TemporaryDirectory(prefix="raysubset-verify-") as home:
+    with scratch_folder() as home:
         names = [n for n in remote.list() if not any(p in ("", ".", "..") for p in n.split("/"))]
-        remote.download_all(names, Path(home))
-        yield Path(home)
+        remote.download_all(names, home)
+        yield home
 
 
 def _folders(
@@ -174,14 +175,22 @@ def is_run(folder: Path) -> bool:
 def verify_run(run: Run, *, gains: bool, model: str | None) -> tuple[Finding, ...]:
     """Return the findings of every check of a run.
 
-    A writer may be at work: what fails is looked at again where its manifests changed meanwhile.
+    A writer may be at work: what fails is looked at again where its manifests changed meanwhile,
+    and so is everything where a file went away that was about to be read.
+
+    Raises:
+        RunFolderError: files went away at every look.
     """
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[Finding, ...] | None = None
     for _ in range(_LOOKS):
-        before = _state(run)
-        findings = _findings(_look(run, gains=gains, model=model))
-        if not any(finding.status == "failed" for finding in findings) or _state(run) == before:
-            break
+        with suppress(FileNotFoundError):
+            before = _state(run)
+            findings = _findings(_look(run, gains=gains, model=model))
+            failed = any(finding.status == "failed" for finding in findings)
+            if not failed or _state(run) == before:
+                break
+    if findings is None:
+        raise RunFolderError(f"{shown(run.folder)} changes too fast; look again in a moment.")
     return findings
 
 

@@ -7,10 +7,10 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from raysubset.chain import MANIFEST, OBSERVATIONS, RESULT
+from raysubset.chain import MANIFEST, OBSERVATIONS, RESULT, stays_inside
 from raysubset.files import json_bytes
 from raysubset.learn.checkpoint import TRAINER, WEIGHTS
 from raysubset.verifying.differences import Check, Run, short
@@ -107,9 +107,8 @@ def _is_list_of_files(files: Any) -> bool:
     """Return whether this is name -> SHA-256, and no name leaves its folder."""
     if not isinstance(files, dict):
         return False
-    names = [PurePosixPath(name) for name in files]
-    inside = all(not n.is_absolute() and ".." not in n.parts and n.name for n in names)
-    return inside and all(isinstance(v, str) and _DIGEST.fullmatch(v) for v in files.values())
+    digests = all(isinstance(v, str) and _DIGEST.fullmatch(v) for v in files.values())
+    return digests and all(stays_inside(name) for name in files)
 
 
 def _link(run: Run, path: Path, links: list[Link], check: Check) -> Link | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from raysubset.chain import MANIFEST, RESULT, read_object
-from raysubset.files import json_bytes
+from raysubset.chain import MANIFEST, RESULT
+from raysubset.files import json_bytes, read_object
 from raysubset.learn.partial import BEGUN
 from raysubset.unfinished import PARTIAL, read_begun
 from raysubset.verifying.contents import compare

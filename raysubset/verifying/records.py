@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from raysubset.chain import RESULT, read_object
+from raysubset.chain import RESULT
 from raysubset.experiment import Experiment
+from raysubset.files import read_object
 from raysubset.records import CHOICE, history_lines, is_choice
 from raysubset.schedule import PROXY, Phase
 from raysubset.verifying.differences import Check, Run

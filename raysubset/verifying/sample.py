@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from raysubset.chain import read_object
 from raysubset.core.budget import floor_of
 from raysubset.core.lookahead import STEP_GRID
 from raysubset.core.quotas import class_quotas
 from raysubset.errors import RaySubsetError
+from raysubset.files import read_object
 from raysubset.learn.checkpoint import CheckpointRef, read_weights
 from raysubset.learn.choosing import Choice
 from raysubset.learn.numerics import full_fp32, settled

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from raysubset.answers import Format, write_ids
-from raysubset.chain import read_object
 from raysubset.errors import RaySubsetError
-from raysubset.files import SEAL, json_bytes, unsealed
+from raysubset.files import SEAL, json_bytes, read_object, unsealed
 from raysubset.records import read_table
+from raysubset.scratch import scratch_folder
 from raysubset.verifying.contents import compare
 from raysubset.verifying.differences import Check, Run
 
@@ -95,7 +93,7 @@ def _check_ids(run: Run, table: Any, check: Check) -> None:
         path = run.folder / name
         if not path.is_file():
             continue
-        with tempfile.TemporaryDirectory(prefix="raysubset-") as folder:
-            again = write_ids(Path(folder) / name, table, format_)
+        with scratch_folder() as folder:
+            again = write_ids(folder / name, table, format_)
             if again.read_bytes() != path.read_bytes():
                 check.differs(name, f"holds other ids than {TABLE}")

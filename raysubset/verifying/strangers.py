@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from pathlib import Path
 
 from raysubset.answers import Format, export
@@ -12,6 +10,7 @@ from raysubset.chain import BEGUN_WITH, MANIFEST, RESULT
 from raysubset.errors import RaySubsetError
 from raysubset.files import TEMPORARY
 from raysubset.report.pages import SUMS
+from raysubset.scratch import scratch_folder
 from raysubset.tracking.event_files import FOLDER as EVENTS
 from raysubset.tracking.memory import TRACKING
 from raysubset.unfinished import PARTIAL
@@ -29,7 +28,7 @@ REMEDY = "move it out of the run folder: nothing here wrote it, or a round that 
 def check_strangers(run: Run, chain: Chain) -> Check:
     """Find what no manifest names; look at exported ids, which are made of the rounds."""
     check, known = Check(name="other files", remedy=REMEDY), _named(run, chain)
-    temporary, files = 0, sorted(_below(run.folder))
+    temporary, files = 0, sorted(p for p in run.folder.rglob("*") if not p.is_dir())
     for path in files:
         name = path.relative_to(run.folder).as_posix()
         if any(part.startswith(".") for part in Path(name).parts):
@@ -49,11 +48,6 @@ def check_strangers(run: Run, chain: Chain) -> Check:
         check.unchecked.append(what)
     check.told = f"{len(files):,} files, and each has somebody to answer for it"
     return check
-
-
-def _below(folder: Path) -> list[Path]:
-    """Return the files at or below a folder; folders that a writer deletes meanwhile are passed."""
-    return [Path(place) / name for place, _, names in os.walk(folder) for name in names]
 
 
 def _named(run: Run, chain: Chain) -> set[str]:
@@ -87,8 +81,8 @@ def _is_left_over(name: str, chain: Chain) -> bool:
 def _check_export(run: Run, path: Path, number: int, kind: str, check: Check) -> None:
     """Export once more, elsewhere, and compare."""
     name, format_ = run.name(path), _format(kind)
-    with tempfile.TemporaryDirectory(prefix="raysubset-") as folder:
-        again = Path(folder) / path.name
+    with scratch_folder() as folder:
+        again = folder / path.name
         try:
             export(run.folder, format_, round_=number, output=str(again))
             same = again.read_bytes() == path.read_bytes()

@@ -194,6 +194,20 @@ def play(root: Path, address: str, stack: ExitStack) -> dict[str, Any]:
     return seen
 
 
+def seen_by(module: str, root: Path) -> dict[str, Any]:
+    """Return what a cluster of its own saw; in another process: this one may have a Ray already."""
+    told = subprocess.run(
+        [sys.executable, "-m", module, str(root)],
+        capture_output=True,
+        text=True,
+        timeout=500,
+        env={k: v for k, v in os.environ.items() if not k.startswith("RAYSUBSET_TEST")},
+    )
+    lines = [line for line in told.stdout.splitlines() if line.startswith("SEEN ")]
+    assert lines, told.stdout[-2000:] + told.stderr[-4000:]
+    return json.loads(lines[-1].removeprefix("SEEN "))
+
+
 def main(root: Path) -> None:
     """Start the nodes, play, print, end the nodes."""
     import ray

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.cluster.many_nodes import seen_by
 from tests.small_runs import play, prepared
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -31,16 +29,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def seen(root: Path) -> dict[str, Any]:
     """What a cluster of its own saw; in another process, because this one has a Ray already."""
-    told = subprocess.run(
-        [sys.executable, "-m", "tests.cluster.many_nodes", str(root)],
-        capture_output=True,
-        text=True,
-        timeout=500,
-        env={k: v for k, v in os.environ.items() if not k.startswith("RAYSUBSET_TEST")},
-    )
-    lines = [line for line in told.stdout.splitlines() if line.startswith("SEEN ")]
-    assert lines, told.stdout[-2000:] + told.stderr[-4000:]
-    return json.loads(lines[-1].removeprefix("SEEN "))
+    return seen_by("tests.cluster.many_nodes", root)
 
 
 def gpus_of(places: list[dict[str, Any]]) -> Counter[tuple[str, str]]:

@@ -66,15 +66,20 @@ def until_hint(process: subprocess.Popen[str]) -> None:
     assert process.stderr.readline() == f"{HINT}\n"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
-def test_f09_the_first_signal_ends_in_good_order_and_a_second_does_not_cut_that_off(
-    story: subprocess.Popen[str], tmp_path: Path, number: signal.Signals, code: int
-):
+def stopped_twice(story: subprocess.Popen[str], number: signal.Signals) -> None:
+    """Send a signal while it works, and another while it ends in good order."""
     until_line(story, "works")
     story.send_signal(number)
     until_line(story, "writes")
     story.send_signal(number)
     until_hint(story)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_f09_the_first_signal_ends_in_good_order_and_a_second_does_not_cut_that_off(
+    story: subprocess.Popen[str], tmp_path: Path, number: signal.Signals, code: int
+):
+    stopped_twice(story, number)
     story.communicate("go on\n", timeout=WAIT_S)
     assert story.returncode == code
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "whole")]
@@ -84,11 +89,7 @@ def test_f09_the_first_signal_ends_in_good_order_and_a_second_does_not_cut_that_
 def test_f09_the_third_signal_ends_at_once(
     story: subprocess.Popen[str], tmp_path: Path, number: signal.Signals, code: int
 ):
-    until_line(story, "works")
-    story.send_signal(number)
-    until_line(story, "writes")
-    story.send_signal(number)
-    until_hint(story)
+    stopped_twice(story, number)
     story.send_signal(number)  # nobody tells it to go on
     assert story.wait(WAIT_S) == code
     assert not (tmp_path / "file").exists()

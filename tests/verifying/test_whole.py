@@ -32,6 +32,12 @@ GAINS: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+def stamps(run: Path) -> dict[Path, tuple[int, int]]:
+    """Return when everything in a folder was changed, and its size."""
+    found = {path: path.stat() for path in (run, *run.rglob("*"))}
+    return {path: (told.st_mtime_ns, told.st_size) for path, told in found.items()}
+
+
 def said(examined: Examined, name: str) -> str:
     """Return all that is said by one check."""
     return " ".join(f.found for _, checks in examined.folders for f in checks if f.name == name)
@@ -49,9 +55,13 @@ def test_gains_are_recomputed_in_float64_or_it_is_said_why_not(name: str, tmp_pa
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_runs_of_every_kind_are_whole(name: str, undisturbed: Callable[[str], Left]):
-    run = str(undisturbed(name).path)
-    examined = verify(run, model=RUNS[name].get("model__name"))
+def test_runs_of_every_kind_are_whole_and_nothing_in_them_is_touched(
+    name: str, undisturbed: Callable[[str], Left]
+):
+    run = undisturbed(name).path
+    before = stamps(run)
+    examined = verify(str(run), model=RUNS[name].get("model__name"))
+    assert stamps(run) == before
     assert examined.exit_code == 0 and "experiment.yaml" not in said(examined, "run files")
 
 
