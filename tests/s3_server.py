@@ -51,6 +51,8 @@ class S3Server:
             "127.0.0.1", self.port, self._answer, threaded=True, request_handler=_quiet()
         )
         self._server.daemon_threads = True
+        # Whoever connects and is gone before it is let in leaves nobody to let in: not for ever.
+        self._server.socket.settimeout(0.1)
         self.port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
@@ -88,6 +90,8 @@ def _quiet() -> type:
     from werkzeug.serving import WSGIRequestHandler
 
     class Quiet(WSGIRequestHandler):
+        timeout = 300.0  # for a client that stands still in the middle of a request
+
         def log(self, type: str, message: str, *args: Any) -> None:
             """Say nothing."""
 

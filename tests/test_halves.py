@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -26,12 +27,19 @@ def test_here(): {rest}
 """
 
 
-def halves(folder: Path, *words: str, **bodies: str) -> tuple[int, str]:
+def halves(folder: Path, *words: str, limit_s: float = 3600, **bodies: str) -> tuple[int, str]:
     """Run the halves on four tests; return their exit code and what they printed."""
     (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    ray: r\n    slow: s\n")
     (folder / "test_four.py").write_text(TESTS.format(**{"ray": "pass", "rest": "pass"} | bodies))
     command = [sys.executable, str(HALVES), "-v", "-p", "no:cacheprovider", *words]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=os.environ | {"HALVES_LIMIT_S": str(limit_s)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     return done.returncode, done.stdout + done.stderr
 
 
@@ -60,6 +68,25 @@ def test_a_half_that_is_killed_fails_the_run(tmp_path: Path):
     code, told = halves(tmp_path, ray="import os; os.kill(os.getpid(), 9)")
     assert code != 0, told
     assert "rest | " in told and "2 passed" in told
+
+
+@pytest.mark.parametrize("how", ["time.sleep(600)", "os.kill(os.getpid(), signal.SIGSTOP)"])
+def test_a_half_that_hangs_is_ended_says_where_it_stood_and_fails_the_run(tmp_path: Path, how: str):
+    code, told = halves(tmp_path, rest=f"import os, signal, time; {how}", limit_s=8)
+    assert code != 0, told
+    assert "rest | not done within 8 s" in told and "2 passed" in told.splitlines()[-1]
+    if "sleep" in how:
+        assert "in test_here" in told
+
+
+def test_a_half_that_leaves_something_running_does_not_hold_up_the_end(tmp_path: Path):
+    conftest = (
+        "import subprocess\ndef pytest_unconfigure():\n    subprocess.Popen(['sleep', '60'])\n"
+    )
+    (tmp_path / "conftest.py").write_text(conftest)
+    code, told = halves(tmp_path, "-s")  # uncaptured: what is left has the half's own output
+    assert code == 0, told
+    assert "4 passed" in told.splitlines()[-1]
 
 
 def test_one_half_may_have_nothing_to_do_but_not_both(tmp_path: Path):
