@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -34,6 +35,7 @@ from jobs.soaks.plans import (
 )
 from jobs.soaks.processes import all_of, belongs, gone_within
 from jobs.soaks.tally import Tally
+from raysubset.cluster.session import own_sigterm
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -102,6 +104,22 @@ def test_only_processes_of_its_folder_are_a_soaks(sleeper: subprocess.Popen[byte
     sleeper.kill()
     sleeper.wait()
     assert not all_of(tmp_path) and not gone_within([sleeper.pid], 0.0)
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_a_handler_that_a_node_takes_is_given_back_though_it_did_not_start(started: bool):
+    def own(*_: object) -> None:
+        """End in good order."""
+
+    before = signal.signal(signal.SIGTERM, own)
+    try:
+        with contextlib.suppress(OSError), own_sigterm():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            if not started:
+                raise OSError("a node did not start")
+        assert signal.getsignal(signal.SIGTERM) is own
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class OneNode:

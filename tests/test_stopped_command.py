@@ -91,6 +91,23 @@ def test_f09_a_command_that_is_stopped_leaves_nothing_over_and_goes_on_in_the_wo
     nothing_is_left(folder)
 
 
+def test_f09_a_comparison_that_is_stopped_at_its_reports_goes_on_in_the_words_it_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    folder = tmp_path / "compared"
+    words = ["compare", *COMMAND[1:], "--run-dir", str(folder)]
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "argv", ["raysubset", *words])
+        stop_at("report.begun", 1, signal.SIGINT, patch)
+        assert call(words)[0] == CODES[signal.SIGINT]
+    again = shlex.split(capsys.readouterr().err.strip().splitlines()[-1])
+    assert again == ["raysubset", *words, "--resume"]
+    assert not [*folder.rglob("report.html")]
+    assert call(again[1:])[0] == 0
+    assert (folder / "report.html").is_file()
+    nothing_is_left(folder)
+
+
 @pytest.mark.parametrize("what", CODES)
 def test_f09_a_command_that_is_stopped_while_it_reads_its_data_leaves_nothing_at_all(
     what: signal.Signals,

@@ -12,12 +12,12 @@ import random
 import secrets
 import signal
 import sys
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jobs.soaks.driver import REPOSITORY
 from jobs.soaks.processes import all_of
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def environment(root: Path) -> dict[str, str]:
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
         "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "PYTHONPATH": str(REPOSITORY),
         "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
     }
 
@@ -112,10 +112,12 @@ class Nodes:
         self._cluster.shutdown()
 
     def _add(self, **options: Any) -> None:
+        from raysubset.cluster.session import own_sigterm  # late, as Ray is
+
         for left in reversed(range(STARTS)):
             before = all_of(self.root)
             try:
-                with _own_sigterm():
+                with own_sigterm():
                     self._cluster.add_node(**options)
                 return
             except Exception:  # Ray raises a plain one, and leaves what it started so far
@@ -124,13 +126,3 @@ class Nodes:
                 if not left:
                     raise
                 logger.warning("a node did not start in time; once more")
-
-
-@contextmanager
-def _own_sigterm() -> Generator[None]:
-    """Give a handler of SIGTERM back that a node takes: it drains the node and exits."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -50,13 +50,16 @@ class Sort:
         name: what it is called.
         options: of `raysubset run`, beside `COMMON`.
         local: in one process, without Ray.
-        scorers: whether it has any.
     """
 
     name: str
     options: str = ""
     local: bool = False
-    scorers: bool = True
+
+    @property
+    def scorers(self) -> bool:
+        """Return whether it has any: not where the ranks score."""
+        return "--resources.placement crew" not in self.options
 
     def kinds(self) -> list[str]:
         """Return the kinds of faults that can befall it."""
@@ -78,15 +81,13 @@ COMMON = (
 all that can be compared: the state of every round, and of every epoch on the way."""
 SORTS = (
     Sort(name="exact", options="--resources.scorers 2 --resources.placement actors"),
-    Sort(name="crew", options="--resources.placement crew --selection.warm_start 0.2",
-         scorers=False),
+    Sort(name="crew", options="--resources.placement crew --selection.warm_start 0.2"),
     Sort(name="overlap", options="--resources.scorers 2 --resources.placement actors "
          "--selection.overlap true --selection.glister.picks blocks(6)"),
     Sort(name="local", options="--epochs 48 --selection.glister.picks blocks(6)", local=True),
     Sort(name="candidates", options="--resources.scorers 3 --resources.placement actors "
          "--selection.candidates 2 --resources.max_failures 9 --model.name convnet"),
-    Sort(name="adaptive", options="--strategy adaptive-random --resources.placement crew",
-         scorers=False),
+    Sort(name="adaptive", options="--strategy adaptive-random --resources.placement crew"),
     Sort(name="one rank", options="--resources.workers 1 --resources.scorers 4 "
          "--resources.placement actors --resources.max_failures 0"),
     Sort(name="local smaller", options="--epochs 48 --selection.goal smaller "

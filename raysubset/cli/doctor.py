@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
-import sys
 import threading
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
 
 from raysubset.cli.app import Ended, app
+from raysubset.cli.looking_on import show
 from raysubset.cli.options import File, Options, RunDir, resolve_over
 from raysubset.errors import ConfigError
 from raysubset.redaction import redacted
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from raysubset.doctor.storing import DriverProbe
 
 PATIENCE_S = 60.0
-WIDTH = 110
 
 
 @app.command
@@ -51,6 +49,7 @@ def doctor(
 ) -> Ended:
     """Look whether a run will work, before paying for it: 0 nothing stops it, 1 something does."""
     from raysubset.doctor.examination import Asked
+    from raysubset.doctor.text import lines_of
 
     if not 0 < patience < threading.TIMEOUT_MAX:
         raise ConfigError(f"--patience={patience:g}: give a number of seconds above 0.")
@@ -59,7 +58,7 @@ def doctor(
     resolved = resolve_over({}, file, experiment, None)  # whether Ray answers is a finding
     asked = Asked(experiment=resolved, price=price_per_hour, patience_s=patience)
     diagnosis = diagnose(asked, address, run_dir or "runs", strict=strict)
-    _show(diagnosis, as_json=as_json)
+    show(diagnosis.to_json(), partial(lines_of, diagnosis), as_json=as_json)
     return Ended(code=diagnosis.exit_code, value=diagnosis)
 
 
@@ -111,15 +110,3 @@ def _look(asked: Asked, meant: str | None, probe: DriverProbe) -> tuple[str, lis
     other = found_here()
     hint = f"; a Ray runs here, and --address {other} looks at it" if other else ""
     return f"this machine alone (no --address, no RAY_ADDRESS{hint})", found
-
-
-def _show(diagnosis: Diagnosis, *, as_json: bool) -> None:
-    from raysubset.doctor.text import lines_of
-    from raysubset.files import finite
-
-    if as_json:
-        sys.stdout.write(json.dumps(finite(diagnosis.to_json()), indent=1, allow_nan=False) + "\n")
-        return
-    console = Console(markup=False)
-    for line in lines_of(diagnosis, min(console.width, WIDTH)):
-        console.print(line, highlight=False, soft_wrap=True)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.text import Text
 
 from raysubset.errors import Stopped
 from raysubset.faultpoints import reach
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from raysubset.engine import Outcome
     from raysubset.preparation import Prepared
     from raysubset.screen import Screen
+
+WIDTH = 110
 
 
 def announce(console: Console, prepared: Prepared, folder: Path) -> None:
@@ -52,6 +56,18 @@ def screen(console: Console, *, quiet: bool = False) -> Screen:
     from raysubset.screen import Screen
 
     return Screen(console, quiet=quiet)
+
+
+def show(told: Any, lines: Callable[[int], Iterable[Text]], *, as_json: bool) -> None:
+    """Print what a command found: one JSON document and nothing else, or lines of a width."""
+    from raysubset.files import finite
+
+    if as_json:
+        sys.stdout.write(json.dumps(finite(told), indent=1, allow_nan=False) + "\n")
+        return
+    console = Console(markup=False)
+    for line in lines(min(console.width, WIDTH)):
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def runner_of(local: bool) -> Callable[..., Outcome]:

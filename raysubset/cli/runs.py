@@ -63,12 +63,13 @@ def _compare(experiment: Experiment, folder: Path | None, resume: bool, local: b
     console = Console(markup=False)
     announce(console, first, folder)
     outcomes: list[Outcome] = []
-    with stoppable(folder), runner(first, folder, local=local) as run_one:
-        for each in runs:
-            with screen(console).showing(each.experiment.selection.strategy) as watch:
-                outcomes.append(run_one(each, folder_of(each, folder), resume, watch))
-    report_each(runs, folder)
-    write_comparison(folder, [folder_of(each, folder) for each in runs])
+    with stoppable(folder):
+        with runner(first, folder, local=local) as run_one:
+            for each in runs:
+                with screen(console).showing(each.experiment.selection.strategy) as watch:
+                    outcomes.append(run_one(each, folder_of(each, folder), resume, watch))
+        report_each(runs, folder)
+        write_comparison(folder, [folder_of(each, folder) for each in runs])
     console.print("\n" + text_table(rows_of(outcomes)), highlight=False, soft_wrap=True)
     line = verdict(outcomes, first.identity["parts"]["test"])
     console.print(f"\n{line}", highlight=False, soft_wrap=True)

@@ -152,9 +152,10 @@ def _ready(
     told = flatten({} if given is None else given.model_dump(mode="json", exclude_unset=True))
     refuse_unread(told, embeddings=of_embeddings)
     stored = stored_values(checkpoint)
-    if file is None or "name" not in Experiment.read(file).get("model", {}):
+    in_file = Experiment.read(file) if file is not None else {}
+    if "name" not in in_file.get("model", {}):
         refuse_stored_code(stored, given, f"--checkpoint={checkpoint}")
-    experiment = resolve_over(stored, file, given, None)
+    experiment = resolve_over(stored, None, given, in_file)
     if of_embeddings:
         if files["validation_labels"] is not None and files["validation_embeddings"] is None:
             raise ConfigError(

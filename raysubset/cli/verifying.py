@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
+from functools import partial
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
 
 from raysubset.cli.app import Ended, app
-
-WIDTH = 110
+from raysubset.cli.looking_on import show
 
 
 @app.command(name="verify")
@@ -36,16 +33,9 @@ def verify_(
     ] = False,
 ) -> Ended:
     """Look whether a run is whole and its choices are right: 0 whole, 1 damaged."""
-    from raysubset.files import finite
     from raysubset.verifying.examination import verify
     from raysubset.verifying.text import lines_of
 
     examined = verify(run_folder, gains=gains, model=model, strict=strict)
-    if as_json:
-        told = json.dumps(finite(examined.to_json()), indent=1, allow_nan=False)
-        sys.stdout.write(told + "\n")
-    else:
-        console = Console()
-        for line in lines_of(examined, min(console.width, WIDTH)):
-            console.print(line, highlight=False, soft_wrap=True)
+    show(examined.to_json(), partial(lines_of, examined), as_json=as_json)
     return Ended(code=examined.exit_code, value=examined)

@@ -30,6 +30,7 @@ from raysubset.learn.scoring import RANGE_BATCHES, RowRange, ranges_of
 
 KEPT_BYTES = 64 << 20  # a part read in every round is kept by its readers up to this size
 FETCH_S = 300.0
+CARRY_S = 600.0  # for what is no block (a model, a checkpoint, a problem), through the object store
 TOGETHER = 8  # blocks asked for at once: one after the other, a far node would wait for each
 
 
@@ -168,6 +169,11 @@ def fetched(refs: Sequence[Any], alive: Callable[[], object] = lambda: None) -> 
         alive()
         blocks += ray.get(list(refs[start : start + TOGETHER]), timeout=FETCH_S)
     return blocks
+
+
+def carried(refs: Any) -> Any:
+    """Return what refs hold that is no block, as long as that may take on its way."""
+    return ray.get(refs, timeout=CARRY_S)
 
 
 def shares(ranges: Sequence[Located], world: int) -> tuple[Sequence[Located], ...]:

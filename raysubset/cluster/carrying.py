@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from raysubset.cluster.blocks import CARRY_S
 from raysubset.errors import RunFolderError, Stopped
 from raysubset.learn.checkpoint import CheckpointRef
 from raysubset.learn.partial import Finished, Open, Partial, partial_of
 from raysubset.learn.sent_partial import Given, SentPartial
 
 logger = logging.getLogger(__name__)
-CARRY_S = 600.0  # for the bytes of a state, through the object store
 WAIT_S = 5.0
 Get = Callable[[Any], Any]
 """Waits for a call's answer, as long as the mailbox may take to come back."""

@@ -13,13 +13,11 @@ from functools import partial
 from typing import Any
 
 import ray
-from ray import cloudpickle
 from ray._private import ray_constants
 from ray._private.utils import read_ray_address
-from ray.exceptions import RayError
 from ray.experimental.internal_kv import _internal_kv_get
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from raysubset.cluster.asking_nodes import ask_nodes, first_line
 from raysubset.doctor import look as look_module
 from raysubset.doctor.facts import ClusterFacts, NodeFacts, node_facts
 from raysubset.doctor.storing import DriverProbe
@@ -71,14 +69,16 @@ def connected(address: str) -> Generator[None]:
     try:
         _knock(address)
     except OSError as error:
-        raise NoCluster(f"no Ray cluster lets us in at {address}: {_told(error)}.") from error
+        raise NoCluster(f"no Ray cluster lets us in at {address}: {first_line(error)}.") from error
     try:
         within(CONNECT_S, partial(_join, address), "connecting")
     except (Late, Exception) as error:  # Ray raises whatever is at hand, plain Exception included
         ray.shutdown()
         silent = look_module.auth_mode() != "token"
         hint = "; this process sends no token, because RAY_AUTH_MODE is not token" * silent
-        raise NoCluster(f"no Ray cluster lets us in at {address}: {_told(error)}{hint}.") from error
+        raise NoCluster(
+            f"no Ray cluster lets us in at {address}: {first_line(error)}{hint}."
+        ) from error
     try:
         yield
     finally:
@@ -133,34 +133,13 @@ def status_without_token(dashboard: str) -> int | None:
 
 def _look_around(ports: list[int], driver: DriverProbe) -> tuple[list[NodeFacts], dict[str, str]]:
     """Return the facts of the nodes that answer, and why the others do not."""
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    names = _names(alive)
-    cloudpickle.register_pickle_by_value(look_module)
-    try:
-        task = ray.remote(look_module.look)
-        refs: dict[Any, Mapping[str, Any]] = {}
-        for node in alive:
-            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            own = task.options(
-                num_cpus=0, max_retries=0, scheduling_strategy=there, name="doctor:look"
-            )
-            refs[own.remote(ports, driver.folder, driver.nonce)] = node
-    finally:
-        cloudpickle.unregister_pickle_by_value(look_module)
-    ready, late = ray.wait(list(refs), num_returns=len(refs), timeout=LOOK_S)
-    silent = {names[refs[ref]["NodeID"]]: f"no answer within {LOOK_S:g} s" for ref in late}
-    for ref in late:
-        ray.cancel(ref, force=True)
-    found: list[NodeFacts] = []
-    for ref in ready:
-        node = refs[ref]
-        try:
-            told = ray.get(ref, timeout=LOOK_S)
-        except RayError as error:
-            silent[names[node["NodeID"]]] = _told(error)
-            continue
-        found.append(_facts(names[node["NodeID"]], told, node["Resources"]))
-    return sorted(found, key=lambda facts: (not facts.is_head, facts.name)), silent
+    alive = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+    names = _names(list(alive.values()))
+    args = (ports, driver.folder, driver.nonce)
+    answers, silent = ask_nodes(look_module.look, args, alive, LOOK_S, "doctor:look", max_retries=0)
+    found = [_facts(names[node], told, alive[node]["Resources"]) for node, told in answers.items()]
+    found.sort(key=lambda facts: (not facts.is_head, facts.name))
+    return found, {names[node]: why for node, why in silent.items()}
 
 
 def _facts(name: str, told: Mapping[str, Any], resources: Mapping[str, float]) -> NodeFacts:
@@ -202,8 +181,3 @@ def _knock(address: str) -> None:
     host, _, port = address.rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S).close()
-
-
-def _told(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines or [type(error).__name__])[0].rstrip(".")

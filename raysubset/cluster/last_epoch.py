@@ -14,14 +14,11 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from raysubset.cluster.blocks import CARRY_S
+from raysubset.cluster.carrying import WAIT_S, Get
 from raysubset.cluster.orders import Train
 from raysubset.errors import CrewLost
 from raysubset.learn.weights import pack
-
-SEND_S = 600.0  # for the bytes of a model, through the object store
-WAIT_S = 5.0
-Get = Callable[[Any], Any]
-"""Waits for a call's answer, as long as the mailbox may take to come back."""
 
 
 class LastEpoch:
@@ -69,7 +66,7 @@ def sender(mailbox: Any, get: Get, number: int, attempt: str) -> _Send:
     """
 
     def send(flat: np.ndarray) -> None:
-        end = time.monotonic() + SEND_S
+        end = time.monotonic() + CARRY_S
         while time.monotonic() < end:
             get(mailbox.early.remote(number, attempt, flat))
             said = "waits"
@@ -78,7 +75,7 @@ def sender(mailbox: Any, get: Get, number: int, attempt: str) -> _Send:
             if said in ("taken", "over"):
                 return
         raise CrewLost(
-            f"the driver did not take the weights before a last epoch within {SEND_S:g} s; run "
+            f"the driver did not take the weights before a last epoch within {CARRY_S:g} s; run "
             "the same command with --resume."
         )
 

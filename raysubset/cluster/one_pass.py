@@ -115,10 +115,8 @@ class Pass:
 
     def take(self, ref: Any) -> bool:
         """Take an ended call; return whether it brought a range."""
-        call = self.flying.pop(ref)
+        call = self._landed(ref)
         self.since[call.actor] = time.monotonic()
-        if call.index is None:
-            self.scorers.asked.pop(call.actor, None)
         try:
             report = ray.get(ref, timeout=self.resources.call_timeout_s)
             if call.index is None:
@@ -171,12 +169,17 @@ class Pass:
         limit = time.monotonic() - self.since[actor]
         logger.warning("scorer %d gave no answer for %.0f s, and is started again", actor, limit)
         for ref in [ref for ref, call in self.flying.items() if call.actor == actor]:
-            call = self.flying.pop(ref)
-            if call.index is None:
-                self.scorers.asked.pop(actor, None)
-            else:
+            call = self._landed(ref)
+            if call.index is not None:
                 self.heard = time.monotonic()  # it was given work, so work went on
             self._lost(call, GetTimeoutError(f"no answer for {limit:.0f} s"))
+
+    def _landed(self, ref: Any) -> Call:
+        """Return a call that flies no more; its actor is not asked any longer, if it was."""
+        call = self.flying.pop(ref)
+        if call.index is None:
+            self.scorers.asked.pop(call.actor, None)
+        return call
 
     def _load(self) -> dict[int, int]:
         """Return the number of calls in flight of every actor that can be given work."""

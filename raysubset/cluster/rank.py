@@ -19,7 +19,7 @@ import ray.train
 import ray.train.collective
 from torch.distributed import distributed_c10d
 
-from raysubset.cluster.blocks import Located, Reader, fetched
+from raysubset.cluster.blocks import CARRY_S, Located, Reader, carried, fetched
 from raysubset.cluster.carrying import Carrier
 from raysubset.cluster.devices import device_of_rank
 from raysubset.cluster.keeping import Together, agreed
@@ -51,7 +51,6 @@ logger = logging.getLogger(__name__)
 POLL_S = 5.0
 TICK_S = 0.5
 TOLD = "the driver asked to stop."
-CONTENT_S = 600.0  # for the bytes of a checkpoint, through the object store
 ASK_S = 0.2
 MAILBOX_S = 120.0  # the mailbox may be restarting; beyond that the driver is gone too
 
@@ -65,7 +64,7 @@ def serve(config: dict[str, Any]) -> None:
     mailbox = config["mailbox"]
     # All ranks of one start of the group share a name: a dead group's answers never mix in.
     attempt = ray.train.collective.broadcast_from_rank_zero(uuid.uuid4().hex)
-    problem = _carried(config["problem"][0])
+    problem = carried(config["problem"][0])
     member = Rank(problem, rank, context.get_world_size(), mailbox, attempt)
     birth, here = member.report(), ray.get_runtime_context()
     while True:
@@ -212,7 +211,7 @@ class Rank:
         """Return what carries kept epochs, where this rank does not see the driver's folder."""
         if order.token is None or order.token.is_seen():
             return None
-        return Carrier(self.mailbox, _carried, self._number, self.attempt, self.rank)
+        return Carrier(self.mailbox, carried, self._number, self.attempt, self.rank)
 
     def _epochs(
         self, order: Train, kept: Partial | None, carrier: Carrier | None, last: LastEpoch
@@ -298,7 +297,7 @@ class Rank:
         """
         if at.token is None or at.token.is_seen():
             return checkpoint
-        content, end = at.content, time.monotonic() + CONTENT_S
+        content, end = at.content, time.monotonic() + CARRY_S
         while not content:
             if time.monotonic() > end:
                 raise CrewLost(f"the driver did not send checkpoint {checkpoint.path} to a rank.")
@@ -309,7 +308,7 @@ class Rank:
                 raise Stopped(TOLD)
             now = None if posted is None else posted.order.at
             content = () if now is None else now.content
-        return _carried(content[0])
+        return carried(content[0])
 
     def _let_change(self) -> None:
         """Leave the point where the state stands, once what is copied of it is whole."""
@@ -389,7 +388,3 @@ def _place_of(order: Order) -> dict[str, Any]:
 
 def _get(refs: Any) -> Any:
     return ray.get(refs, timeout=MAILBOX_S)
-
-
-def _carried(refs: Any) -> Any:
-    return ray.get(refs, timeout=CONTENT_S)

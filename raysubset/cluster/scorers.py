@@ -16,7 +16,7 @@ import numpy as np
 import ray
 from ray.exceptions import GetTimeoutError, RayTaskError
 
-from raysubset.cluster.blocks import Located, Reader
+from raysubset.cluster.blocks import Located, Reader, carried
 from raysubset.cluster.devices import device_of_actor
 from raysubset.cluster.group import cause_of
 from raysubset.cluster.memory import Meter
@@ -32,7 +32,6 @@ from raysubset.logs import reshape
 from raysubset.strategies.selection import Selection
 
 logger = logging.getLogger(__name__)
-FETCH_S = 600.0  # for a model or its weights, through the object store
 
 
 class GradientActor:
@@ -57,7 +56,7 @@ class GradientActor:
     def scorer(self, problem: Sequence[Any]) -> Scorer:
         """Return the scorer on this actor's device; `problem` is [ref], and lean."""
         if self._scorer is None:
-            self._scorer = Scorer(ray.get(problem[0], timeout=FETCH_S), device_of_actor())
+            self._scorer = Scorer(carried(problem[0]), device_of_actor())
         return self._scorer
 
     def warm(self, problem: Sequence[Any]) -> None:
@@ -75,7 +74,7 @@ class GradientActor:
         """Return a range's output; its seconds, the process's memory, the seconds of weights."""
         came, scorer = time.perf_counter(), self.scorer(problem)
         if self.version != version:
-            flat: np.ndarray = ray.get(weights[0], timeout=FETCH_S)
+            flat: np.ndarray = carried(weights[0])
             scorer.load(unpack(flat, scorer.model.state_dict()))
             self.version = version
             told = {**weights_of(version), "stage": "scoring"}

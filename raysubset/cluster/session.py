@@ -129,7 +129,7 @@ def _connection(experiment: Experiment) -> Generator[None]:
     # Ray sets accelerator variables to nothing where a task asks for none; GPUs stay visible.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
-        with _own_sigterm():
+        with own_sigterm():
             if address := os.environ.get("RAY_ADDRESS"):
                 _connect(address)
             else:
@@ -193,12 +193,17 @@ def _as_json() -> ray.LoggingConfig | None:
 
 
 @contextmanager
-def _own_sigterm() -> Generator[None]:
-    """Give a handler of SIGTERM back that ray.init() takes: it exits where we end in good order."""
+def own_sigterm() -> Generator[None]:
+    """Give a handler of SIGTERM back that Ray takes: it exits where we end in good order.
+
+    ray.init() takes it, and so does the start of a node, whatever comes of them.
+    """
     before = signal.getsignal(signal.SIGTERM)
-    yield
-    if callable(before) and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)
+    try:
+        yield
+    finally:
+        if callable(before) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _first_line(error: Exception) -> str:

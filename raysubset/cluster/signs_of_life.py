@@ -25,11 +25,10 @@ class SignsOfLife:
             self._heard[rank] = max(self._heard[rank], now - seconds)
 
     def beyond(self, limit_s: float, answered: Collection[int] = ()) -> dict[int, float]:
-        """Return the seconds of silence of ranks beyond a limit, the longest first.
+        """Return the seconds of silence of ranks beyond a limit.
 
         Ranks that answered are not waited for, so their silence is nobody's harm.
         """
         now = self._clock()
         silent_s = {rank: now - heard for rank, heard in self._heard.items()}
-        late = [r for r in silent_s if silent_s[r] > limit_s and r not in answered]
-        return {rank: silent_s[rank] for rank in sorted(late, key=lambda r: -silent_s[r])}
+        return {r: s for r, s in silent_s.items() if s > limit_s and r not in answered}

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import ray
 from ray import tune
 
+from raysubset.cluster.blocks import carried
 from raysubset.cluster.names import run_id
 from raysubset.cluster.ray_run import run_ray
 from raysubset.cluster.stoppable_trial import Report, StoppableTrial
@@ -23,8 +23,6 @@ from raysubset.engine import Outcome, Watch
 from raysubset.frontier.plan import Trial
 from raysubset.frontier.trial import note_failure, run_trial
 from raysubset.frontier.tuning import with_values
-
-SOURCE_S = 600.0  # for a seed's data, through the object store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +93,7 @@ class TrialActor(tune.Trainable):
         return run_trial(
             self.trial,
             shared.folder,
-            ray.get(shared.sources[self.trial.seed], timeout=SOURCE_S),
+            carried(shared.sources[self.trial.seed]),
             watch=watch,
             import_from=shared.import_from,
             seconds_start=self.start_s,

@@ -7,13 +7,10 @@ read each other's messages: better a sentence before any work than ids that nobo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import ray
-from ray import cloudpickle
-from ray.exceptions import RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from raysubset.cluster.asking_nodes import ask_nodes
 from raysubset.doctor import look
 from raysubset.errors import RoomError
 
@@ -68,34 +65,17 @@ def _release(package: str, version: str | None) -> str:
 def _asked_of_other_nodes() -> list[tuple[str, Versions]]:
     """Return (node, its versions), asked by one small task each, all at once."""
     here = ray.get_runtime_context().get_node_id()
-    others = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] != here]
-    if not others:
+    names = {
+        node["NodeID"]: f"{node['NodeManagerAddress']} ({node['NodeID'][:6]})"
+        for node in ray.nodes()
+        if node["Alive"] and node["NodeID"] != here
+    }
+    if not names:
         return []
-    refs: dict[Any, str] = {}
-    cloudpickle.register_pickle_by_value(look)  # a node with another raysubset still answers
-    try:
-        task = ray.remote(look.versions)
-        for node in others:
-            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            own = task.options(num_cpus=0, scheduling_strategy=there, name="look:versions")
-            refs[own.remote()] = f"{node['NodeManagerAddress']} ({node['NodeID'][:6]})"
-    finally:
-        cloudpickle.unregister_pickle_by_value(look)
-    ready, late = ray.wait(list(refs), num_returns=len(refs), timeout=ASK_S)
-    for ref in late:
-        ray.cancel(ref, force=True)
-    answers = [(refs[ref], _answer(ref)) for ref in ready]
-    silent = [refs[ref] for ref in late] + [node for node, told in answers if told is None]
+    told, silent = ask_nodes(look.versions, (), names, ASK_S, "look:versions")
     if silent:
         raise RoomError(
-            f"{', '.join(silent)} did not say within {ASK_S:g} s which software it has; look at it "
-            "with `ray status`, or take it out of the cluster."
+            f"{', '.join(names[node] for node in silent)} did not say within {ASK_S:g} s which "
+            "software it has; look at it with `ray status`, or take it out of the cluster."
         )
-    return [(node, told) for node, told in answers if told is not None]
-
-
-def _answer(ref: Any) -> Versions | None:
-    try:
-        return ray.get(ref, timeout=ASK_S)
-    except RayError:  # its node is going
-        return None
+    return [(names[node], versions) for node, versions in told.items()]

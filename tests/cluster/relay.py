@@ -23,6 +23,7 @@ import pytest
 import torch
 from ray.exceptions import GetTimeoutError
 
+from raysubset.cluster import blocks as blocks_module
 from raysubset.cluster import crew as crew_module
 from raysubset.cluster import long_fit as long_fit_module
 from raysubset.cluster import rank as rank_module
@@ -394,7 +395,8 @@ class Relay:
             train=_train(),
             get_runtime_context=lambda: here,
         )
-        self.patch.setattr(long_fit_module, "ray", fake)
+        for module in (long_fit_module, blocks_module):
+            self.patch.setattr(module, "ray", fake)
         for module in (crew_module, rank_module):
             self.patch.setattr(module, "ray", fake)
             self.patch.setattr(module, "POLL_S", 0.01)

@@ -18,7 +18,7 @@ BARE = ("join", "result", "wait", "acquire")
 """Without an argument, these wait for ever: of threads, futures, events and locks."""
 BOUNDED = {
     # (file, what waits) -> what bounds it
-    ("last_epoch.py", "self._sending.result()"): "its thread gives up after SEND_S",
+    ("last_epoch.py", "self._sending.result()"): "its thread gives up after CARRY_S",
     ("mailbox.py", "self.news.wait()"): "asyncio.wait_for, around it",
     ("rank.py", "self._copying.result()"): "a copy from the device to the host",
     ("rank.py", "copied.result()"): "a copy from the device to the host",
