@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import pyarrow.csv as pa_csv
 from raysubset.chain import MANIFEST
 from raysubset.errors import ConfigError, RunFolderError
 from raysubset.files import refuse_links_out
+from raysubset.learn.skipped import no_formula
 from raysubset.records import read_history, read_table, write_table
 from raysubset.schedule import PROXY
 from raysubset.storage.addresses import is_uri, without_credentials
@@ -189,19 +189,11 @@ def _write_text(target: Path, table: pa.Table) -> None:
 def _write_csv(target: Path, table: pa.Table) -> None:
     """Write the table; a key that a spreadsheet would run as a formula gets a quote before it."""
     if "key" in table.column_names:
-        keys = [key if key is None else _no_formula(key) for key in table["key"].to_pylist()]
+        keys = [key if key is None else no_formula(key) for key in table["key"].to_pylist()]
         place = table.column_names.index("key")
         table = table.set_column(place, "key", pa.array(keys, pa.string()))
     with open(target, "wb") as file:
         pa_csv.write_csv(table, file)
-
-
-def _no_formula(key: str) -> str:
-    return f"'{key}" if key.startswith(_FORMULA) and not _NUMBER.fullmatch(key) else key
-
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def _write_json(target: Path, table: pa.Table) -> None:

@@ -30,7 +30,6 @@ from raysubset.learn.settings import (
 from raysubset.refusals import LineOf, told
 from raysubset.refusals import did_you_mean as did_you_mean
 from raysubset.tracking.settings import TrackingSettings
-from raysubset.yaml_files import MAX_YAML_BYTES as MAX_YAML_BYTES
 from raysubset.yaml_files import Lines
 from raysubset.yaml_files import read_yaml as read_yaml
 

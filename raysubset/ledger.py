@@ -24,6 +24,7 @@ from typing import Any
 import pyarrow as pa
 
 from raysubset.chain import (
+    ENVIRONMENT,
     MANIFEST,
     OBSERVATIONS,
     RESULT,
@@ -333,13 +334,13 @@ class Ledger:
         return {"round": number, "parent": self._parent, "data": self.identity["data"]}
 
     def _begin(self, environment: Mapping[str, Any], parts: Parts | None) -> None:
-        write_json(self.path / "environment.json", dict(environment))
+        write_json(self.path / ENVIRONMENT, dict(environment))
         write_json(self.path / FINGERPRINT, self.identity)
         if parts is not None:
             write_table(self.path / PARTS, parts())
         # Last: a folder is used once it holds this, and a crash before it left nothing to keep.
         write_text(self.path / EXPERIMENT, self.experiment.to_yaml())
-        for name in ("environment.json", FINGERPRINT, PARTS, EXPERIMENT):
+        for name in (ENVIRONMENT, FINGERPRINT, PARTS, EXPERIMENT):
             staging.keep(self.path / name)
         reach("folder.begun")
 

@@ -10,12 +10,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from raysubset.core.filters import Verdict
-from raysubset.errors import RunFolderError
 from raysubset.files import write_text
 from raysubset.learn.data import Dataset
 from raysubset.learn.parts import Parts
 from raysubset.learn.skipped import SKIPPED, csv_of
-from raysubset.storage import staging
 
 
 def table_of_parts(parts: Parts, verdict: Verdict) -> pa.Table:
@@ -37,23 +35,7 @@ def table_of_parts(parts: Parts, verdict: Verdict) -> pa.Table:
     return pa.concat_tables(tables)
 
 
-def write_skipped(folder: Path, parts: Parts) -> Path | None:
-    """Write the list of bad rows that are left out; None, and no file, where there is none.
-
-    It follows from the data and the options alone: who writes it again writes the same.
-
-    Raises:
-        RunFolderError: it cannot be written.
-    """
-    if not parts.skipped:
-        return None
-    path = folder / SKIPPED
-    try:
-        write_text(path, csv_of(parts.skipped))
-    except OSError as error:
-        raise RunFolderError(
-            f"{staging.shown(path)} cannot be written ({error.strerror}); make room, or choose "
-            "another --run-dir."
-        ) from None
-    staging.keep(path)
-    return path
+def write_skipped(folder: Path, parts: Parts) -> None:
+    """Write the list of bad rows that are left out; no file where there is none."""
+    if parts.skipped:
+        write_text(folder / SKIPPED, csv_of(parts.skipped))

@@ -1,5 +1,8 @@
 """Records: the tables and lines of a run folder, written whole and read with their checksums."""
 
+# pyarrow.compute makes its functions at import time, so its stubs lack them
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import json
@@ -113,6 +116,21 @@ def read_table(path: Path) -> pa.Table:
     except (OSError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise RunFolderError(f"{path} cannot be read: {reason}") from None
+
+
+def pool_of(parts: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """Return (ids, labels) of the pool's rows that may be chosen, by ascending id.
+
+    Args:
+        parts: parts.parquet; rows that the filters dropped have a reason there.
+    """
+    import pyarrow.compute as pc
+
+    own = pc.equal(parts["part"].cast(pa.string()), "pool")
+    pool = parts.filter(pc.and_(own, pc.is_null(parts["dropped"])))
+    ids, labels = pool["id"].to_numpy(), pool["label"].to_numpy()
+    order = np.argsort(ids, kind="stable")
+    return ids[order], labels[order]
 
 
 def write_observations(path: Path, observations: Observations) -> None:

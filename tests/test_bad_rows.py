@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from raysubset.learn.skipped import SKIPPED
 from raysubset.local_run import run_local
 from raysubset.preparation import Prepared, parts_table, prepare
 from raysubset.report.run_report import write_report
+from raysubset.storage.staging import staged
 from raysubset.verifying.examination import verify
 from tests.bad_sources import KINDS, ROWS, Source, chosen_ids
 from tests.learn.sources_on_disk import load, png, write_images
@@ -47,6 +49,18 @@ def ready(source: Source, **options: Any) -> Prepared:
 
 def skipping(source: Source, **options: Any) -> Prepared:
     return ready(source, data__on_bad_row="skip", **options)
+
+
+def stopped_after_a_round(source: Source, place: str) -> None:
+    """Let a run that skips rows end in its second round."""
+
+    def stop(now: int, name: str) -> None:
+        if name == "training" and "done" in watch.names:
+            raise Stopped("one round is enough")
+
+    watch = Watcher(stop)
+    with pytest.raises(Stopped):
+        run_local(skipping(source), place, watch=watch)
 
 
 def listed(run: Path) -> list[dict[str, str]]:
@@ -105,19 +119,57 @@ def test_f11_f12_f16_a_run_that_skips_rows_resumes_as_if_it_never_was_stopped(
     source: Source, tmp_path: Path
 ):
     run_local(skipping(source), tmp_path / "whole")
-
-    def stop(now: int, name: str) -> None:
-        if name == "training" and "done" in watch.names:
-            raise Stopped("one round is enough")
-
-    watch = Watcher(stop)
-    with pytest.raises(Stopped):
-        run_local(skipping(source), tmp_path / "cut", watch=watch)
+    stopped_after_a_round(source, str(tmp_path / "cut"))
     first = (tmp_path / "cut" / SKIPPED).read_bytes()
     (tmp_path / "cut" / SKIPPED).unlink()  # as if it ended before this was written
     run_local(skipping(source), tmp_path / "cut", resume=True)
     assert_same_run(Left(tmp_path / "cut"), Left(tmp_path / "whole"))
     assert (tmp_path / "cut" / SKIPPED).read_bytes() == first
+
+
+@pytest.mark.parametrize("kind", ["path", "URI"])
+def test_f11_f12_f16_a_resume_under_other_words_for_a_bad_row_leaves_its_list_as_it_was(
+    kind: str, source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Its hash stands in the first round's manifest; the words are some library's."""
+    run = tmp_path / "run"
+    place = run.as_uri() if kind == "URI" else str(run)
+    stopped_after_a_round(source, place)
+    first = (run / SKIPPED).read_bytes()
+    monkeypatch.setattr("raysubset.listed.csv_of", lambda _: "in other words")
+    run_local(skipping(source), place, resume=True)
+    assert (run / SKIPPED).read_bytes() == first
+    assert verify(str(run)).exit_code == 0
+
+
+def test_f11_f12_f16_a_list_that_was_edited_is_not_put_right_in_silence(
+    source: Source, tmp_path: Path
+):
+    run = tmp_path / "run"
+    stopped_after_a_round(source, str(run))
+    (run / SKIPPED).write_text("part,id,where,cause,detail\n")
+    run_local(skipping(source), run, resume=True)
+    assert "run files" in verify(str(run)).verdict
+
+
+def test_a_folder_behind_a_uri_is_fetched_with_its_list_of_bad_rows(source: Source, tmp_path: Path):
+    run_local(skipping(source), (tmp_path / "run").as_uri())
+    with staged((tmp_path / "run").as_uri(), write=False) as folder:
+        assert listed(folder) == listed(tmp_path / "run") != []
+
+
+def test_f21_a_disk_that_is_full_before_the_list_is_written_is_told_and_the_folder_let_go_of(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("raysubset.listed.write_text", full)
+        with pytest.raises(RunFolderError, match=r"run folder .*No space left.*make room"):
+            run_local(skipping(source), tmp_path / "run")
+    run_local(skipping(source), tmp_path / "run", resume=True)
+    assert len(listed(tmp_path / "run")) == len(source.bad)
 
 
 def test_f18_a_row_that_was_mended_meanwhile_refuses_to_resume_and_shows_the_difference(

@@ -4,9 +4,6 @@ Every seed splits its own pool, so two seeds are compared on the ids that both c
 Letters: N pool of a seed, U ids of any seed, K chosen, C classes.
 """
 
-# pyarrow.compute makes its functions at import time, so its stubs lack them
-# pyright: reportAttributeAccessIssue=false
-
 from __future__ import annotations
 
 import functools
@@ -23,7 +20,7 @@ from raysubset.evidence.overlap import always, jaccard, never, overlap_by_chance
 from raysubset.frontier.plan import FULL
 from raysubset.frontier.table import TrialRow, chosen_ids
 from raysubset.frontier.trial import TRIALS
-from raysubset.records import read_table
+from raysubset.records import pool_of, read_table
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -141,13 +138,8 @@ def read_pool_ids(folder: Path, trial: str) -> PoolIds:
     Raises:
         RunFolderError: its parts cannot be read.
     """
-    import pyarrow.compute as pc
-
-    table = read_table(folder / TRIALS / trial / "parts.parquet")
-    pool = table.filter(pc.and_(pc.equal(table["part"], "pool"), pc.is_null(table["dropped"])))
-    id_N, label_N = (pool[name].to_numpy().astype(np.int64) for name in ("id", "label"))
-    order = np.argsort(id_N)
-    return PoolIds(id_N=id_N[order], label_N=label_N[order])
+    ids, labels = pool_of(read_table(folder / TRIALS / trial / "parts.parquet"))
+    return PoolIds(id_N=ids.astype(np.int64), label_N=labels.astype(np.int64))
 
 
 def _stability(

@@ -141,10 +141,9 @@ class Chooser:
         moving weights, factors and ids.
         """
         start = perf_counter()
-        choice = self._choice(phase)
         busy_s, ranges = 0.0, list[RowRange]()
         if not self.scores(phase):
-            chosen = _timed(choice, self._pool(), self._validation())
+            chosen = _timed(self._choice(phase), self._pool(), self._validation())
         else:
             ranges, choice = self.work(phase)
             chosen, busy_s = score_and_choose(ranges, choice)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ SKIPPED = "skipped.csv"
 _MOST = 2  # one row of this many may be bad; beyond it the data or its options are wrong
 _FIRST = 3
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a spreadsheet knows a formula
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +95,12 @@ def csv_of(skipped: Mapping[str, Sequence[Skipped]]) -> str:
     writer.writerow(["part", "id", "where", "cause", "detail"])
     for part, rows in skipped.items():
         for bad in rows:
-            writer.writerow([part, bad.row, _text(bad.where), bad.cause, _text(bad.detail)])
+            writer.writerow(
+                [part, bad.row, no_formula(bad.where), bad.cause, no_formula(bad.detail)]
+            )
     return text.getvalue()
 
 
-def _text(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(_FORMULA) else cell
+def no_formula(cell: str) -> str:
+    """Return a cell's text; what a spreadsheet would run as a formula gets a quote before it."""
+    return f"'{cell}" if cell.startswith(_FORMULA) and not _NUMBER.fullmatch(cell) else cell

@@ -10,10 +10,9 @@ from __future__ import annotations
 import fcntl
 import math
 import os
-import shutil
 import tempfile
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -157,18 +156,18 @@ def write_selected(
     made = not path.exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
-        with _locked(path):
+        with _locked(path), ExitStack() as undo:
+            undo.callback(_forget, path, made)
             table = table_of(selection, ready.problem.parts.pool)
             write_table(path / TABLE, table)
             ids = write_ids(path / f"ids.{ids_format}", table, ids_format)
             write_skipped(path, ready.problem.parts)
             selected = _selected(path, ids, ready, selection, seconds)
             write_json(path / RECORD, sealed(_record(path, ready, selection, selected, how)))
-            for file in (path / TABLE, ids, path / RECORD):
+            for file in (path / TABLE, ids, path / SKIPPED, path / RECORD):
                 staging.keep(file)
+            undo.pop_all()
     except OSError as error:
-        if made:
-            shutil.rmtree(path, ignore_errors=True)
         raise _unwritable(path, error) from None
     return selected
 
@@ -186,6 +185,16 @@ def _locked(path: Path) -> Generator[None]:
         raise _used(path) from None
     finally:
         os.close(descriptor)
+
+
+def _forget(path: Path, made: bool) -> None:
+    """Delete what a selection wrote, while its folder is locked: it was empty before."""
+    for file in path.iterdir():
+        with suppress(OSError):  # what went wrong before is told
+            file.unlink()
+    if made:
+        with suppress(OSError):
+            path.rmdir()
 
 
 def table_of(selection: Selection, pool: Dataset) -> pa.Table:

@@ -92,10 +92,11 @@ class Owner:
         self.remote, self.claim = remote, Claim.mine(local_lock)
         self._beat, self._ended = 0, threading.Event()
         self._lost, self._asking = "", threading.RLock()
+        self.took_over = False
         before = read_claim(remote)
         if before is not None and before.lock != self.claim.lock:
             _refuse_living(remote, before)
-        self.took_over = before is not None and before.lock != self.claim.lock
+            self.took_over = True
         self.claim = replace(self.claim, number=1 if before is None else before.number + 1)
         self._write()
         time.sleep(SETTLE_S)

@@ -53,6 +53,11 @@ class Remote:
         """Refuse a URI that cannot be a run folder, before anything touches the network."""
         refuse_bad_uri(self.uri)
 
+    @classmethod
+    def at(cls, place: str) -> Remote:
+        """Return the folder that a person named; a slash at the end of its name says nothing."""
+        return cls(place if "?" in place else place.rstrip("/"))
+
     def __str__(self) -> str:
         return self.uri
 

@@ -28,6 +28,7 @@ from raysubset.storage.reserving import last_names, reserved
 logger = logging.getLogger(__name__)
 RECORDS = {
     *("experiment.yaml", "environment.json", "fingerprint.json", "parts.parquet"),
+    "skipped.csv",
     *("history.jsonl", "result.json", "tracking.json"),
     *("selection.parquet", "metrics.json", "MANIFEST.json"),
     *("frontier.yaml", "equal_time.json", "tuned.json"),
@@ -231,7 +232,7 @@ def staged(place: str | Path, *, write: bool = True, whole: bool = True) -> Gene
     if not is_uri(place):
         yield Path(place).absolute() if write else Path(place)
         return
-    remote = Remote(str(place).rstrip("/") if "?" not in str(place) else str(place))
+    remote = Remote.at(str(place))
     if write:
         probe(remote.uri)
     with reserved(remote, write=write) as (home, lock):

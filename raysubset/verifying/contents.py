@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from raysubset.chain import BEGUN_WITH, OPTIONAL, RESULT
+from raysubset.chain import BEGUN_WITH, EXPERIMENT, MANIFEST, OPTIONAL, PARTS, RESULT
 from raysubset.errors import RaySubsetError
 from raysubset.experiment import Experiment
 from raysubset.learn.checkpoint import file_hash
@@ -50,7 +50,7 @@ def check_round_files(run: Run, chain: Chain, kept_from: int) -> Check:
     """
     check, whole, gone = Check(name="files"), 0, list[int]()
     for link in chain.links:
-        by = run.name(link.folder / "MANIFEST.json")
+        by = run.name(link.folder / MANIFEST)
         pruned = link.round < kept_from and _is_pruned(link)
         gone += [link.round] * pruned
         for name, digest in link.files.items():
@@ -102,14 +102,14 @@ def check_run_files(run: Run, chain: Chain, experiment: Experiment | None) -> Ch
     for name in BEGUN_WITH:
         path = run.folder / name
         if isinstance(named.get(name), str):
-            whole += compare(run, path, named[name], "rounds/0000/MANIFEST.json", check)
+            whole += compare(run, path, named[name], f"rounds/0000/{MANIFEST}", check)
         elif name not in OPTIONAL and not path.is_file():
             check.differs(run.name(path), "is missing: every run has one")
         elif path.is_file():
             check.unchecked.append(f"{run.name(path)}: no manifest names it (yet)")
     if chain.named is not None:
         digest = str(chain.named["files"].get(RESULT))
-        whole += compare(run, run.folder / RESULT, digest, "MANIFEST.json", check)
+        whole += compare(run, run.folder / RESULT, digest, MANIFEST, check)
     check.told = f"{whole} have the SHA-256 recorded" if whole else ""
     _check_config(run, chain, experiment, check)
     return check
@@ -117,7 +117,7 @@ def check_run_files(run: Run, chain: Chain, experiment: Experiment | None) -> Ch
 
 def _check_config(run: Run, chain: Chain, experiment: Experiment | None, check: Check) -> None:
     """Note rounds that were run with other options than the stored ones."""
-    if experiment is None or run.name(run.folder / "experiment.yaml") in check.damaged:
+    if experiment is None or run.name(run.folder / EXPERIMENT) in check.damaged:
         return
     digest = experiment.digest
     other = [link.round for link in chain.links if link.manifest.get("experiment") != digest]
@@ -135,7 +135,7 @@ def check_tables(run: Run, chain: Chain, damaged: set[str]) -> tuple[Check, dict
         The check, and name -> table.
     """
     check, tables = Check(name="tables"), dict[str, Any]()
-    paths = [run.folder / "parts.parquet"]
+    paths = [run.folder / PARTS]
     paths += [link.folder / "selection.parquet" for link in chain.links]
     for path in paths:
         name = run.name(path)

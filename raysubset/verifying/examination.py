@@ -8,17 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raysubset.chain import MANIFEST
+from raysubset.chain import EXPERIMENT, FINGERPRINT, MANIFEST
 from raysubset.doctor.finding import Finding
 from raysubset.errors import RaySubsetError, RunFolderError
 from raysubset.experiment import Experiment, read_yaml
 from raysubset.files import read_object
+from raysubset.report.pages import SUMS
 from raysubset.schedule import Phase, plan
 from raysubset.scratch import scratch_folder
 from raysubset.storage.addresses import is_uri
 from raysubset.storage.remote import Remote
 from raysubset.storage.staging import shown
 from raysubset.verifying.contents import (
+    REPORT,
     check_events,
     check_report,
     check_round_files,
@@ -126,7 +128,7 @@ def _fetched(place: str) -> Generator[Path]:
     if not is_uri(place):
         yield Path(place).absolute()
         return
-    remote = Remote(place.rstrip("/") if "?" not in place else place)
+    remote = Remote.at(place)
     with scratch_folder() as home:
         names = [n for n in remote.list() if not any(p in ("", ".", "..") for p in n.split("/"))]
         remote.download_all(names, home)
@@ -155,7 +157,7 @@ def _folders(
 
 def _unnamed(folder: Path, inner: list[Path]) -> list[Check]:
     """Say which files of a comparison or frontier nothing vouches for."""
-    check, own = Check(name="other files"), {"report.md", "report.html", "report.sha256"}
+    check, own = Check(name="other files"), {*REPORT, SUMS}
     names = [p.name for p in sorted(folder.glob("*")) if p.is_file() and p.name not in own]
     if names := [name for name in names if not name.startswith(".")]:
         check.unchecked.append(f"{', '.join(names)}: nothing vouches for it beside the runs")
@@ -169,7 +171,7 @@ def _unnamed(folder: Path, inner: list[Path]) -> list[Check]:
 
 def is_run(folder: Path) -> bool:
     """Return whether this is a run folder, however damaged."""
-    return (folder / "experiment.yaml").is_file() or any(folder.glob(f"rounds/[0-9]*/{MANIFEST}"))
+    return (folder / EXPERIMENT).is_file() or any(folder.glob(f"rounds/[0-9]*/{MANIFEST}"))
 
 
 def verify_run(run: Run, *, gains: bool, model: str | None) -> tuple[Finding, ...]:
@@ -199,7 +201,7 @@ def _findings(checks: list[Check]) -> tuple[Finding, ...]:
 
 
 def _look(run: Run, *, gains: bool, model: str | None) -> list[Check]:
-    experiment, identity = _experiment(run), read_object(run.folder / "fingerprint.json")
+    experiment, identity = _experiment(run), read_object(run.folder / FINGERPRINT)
     chain = read_chain(run, identity)
     phases = _phases(experiment, identity)
     planned = None if phases is None else len(phases)
@@ -219,7 +221,7 @@ def _look(run: Run, *, gains: bool, model: str | None) -> list[Check]:
     checks += [check_result(run, chain, whole), check_report(run), check_events(run)]
     checks.append(check_strangers(run, chain))
     if gains:
-        from raysubset.verifying.gains import check_gains  # torch: only who asks waits for it
+        from raysubset.verifying.gains import check_gains  # strategies, training: 0.3 s
 
         checks.append(check_gains(run, chain, whole, model))
     else:
@@ -229,7 +231,7 @@ def _look(run: Run, *, gains: bool, model: str | None) -> list[Check]:
 
 def _experiment(run: Run) -> Experiment | None:
     try:
-        return Experiment.of(read_yaml(run.folder / "experiment.yaml"))
+        return Experiment.of(read_yaml(run.folder / EXPERIMENT))
     except (RaySubsetError, OSError):
         return None
 

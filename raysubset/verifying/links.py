@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raysubset.chain import MANIFEST, OBSERVATIONS, RESULT, stays_inside
+from raysubset.chain import FINGERPRINT, MANIFEST, OBSERVATIONS, RESULT, stays_inside
 from raysubset.files import json_bytes
 from raysubset.learn.checkpoint import TRAINER, WEIGHTS
 from raysubset.verifying.differences import Check, Run, short
@@ -77,7 +77,7 @@ def read_chain(run: Run, identity: Mapping[str, Any] | None) -> Chain:
     if identity is not None and links and data != {identity.get("data")}:
         found = short(str(links[0].manifest.get("data")))
         expected = short(str(identity.get("data")))
-        check.differs(run.name(path.parents[2] / "fingerprint.json"), _OTHER, found, expected)
+        check.differs(run.name(path.parents[2] / FINGERPRINT), _OTHER, found, expected)
     named = _closing(run, links, check)
     end = "" if named is None else ", closed by the run's own"
     check.told = f"{len(links)} in an unbroken chain{end}" if links else ""
@@ -118,19 +118,24 @@ def _link(run: Run, path: Path, links: list[Link], check: Check) -> Link | None:
         check.differs(name, wrong)
     if manifest is None:
         return None
-    parent = links[-1].digest if links else ""
     if manifest.get("round") != number:
         check.differs(name, "is of another round", number, manifest.get("round"))
-    if manifest.get("parent") != parent:
-        before = f"rounds/{number - 1:04d}/{MANIFEST}" if number else "nothing"
-        what = f"does not continue {before}: one of the two is not what was written"
-        check.differs(name, what, short(parent), short(str(manifest.get("parent"))))
-    if links and manifest.get("data") != links[0].manifest.get("data"):
-        check.differs(name, "is of a run on other data")
+    _check_tie(name, manifest, links, check)
     for missing in sorted({*STATE, *RECORDS} - manifest["files"].keys()):
         check.differs(name, f"does not name {missing}")
     digest = hashlib.sha256(content).hexdigest()
     return Link(round=number, folder=path.parent, manifest=manifest, digest=digest)
+
+
+def _check_tie(name: str, manifest: Mapping[str, Any], links: Sequence[Link], check: Check) -> None:
+    """Note a manifest that does not continue the last of the rounds before, on the same data."""
+    parent = links[-1].digest if links else ""
+    if manifest.get("parent") != parent:
+        before = f"rounds/{len(links) - 1:04d}/{MANIFEST}" if links else "nothing"
+        what = f"does not continue {before}: one of the two is not what was written"
+        check.differs(name, what, short(parent), short(str(manifest.get("parent"))))
+    if links and manifest.get("data") != links[0].manifest.get("data"):
+        check.differs(name, "is of a run on other data")
 
 
 def _refuse_later(run: Run, count: int, check: Check) -> None:
@@ -161,13 +166,7 @@ def _closing(run: Run, links: list[Link], check: Check) -> Mapping[str, Any] | N
         return None
     if manifest.get("round") != len(links):
         check.differs(run.name(path), "closes", f"{len(links)} rounds", manifest.get("round"))
-    parent = links[-1].digest if links else ""
-    if manifest.get("parent") != parent:
-        last = f"rounds/{len(links) - 1:04d}/{MANIFEST}"
-        what = f"does not continue {last}: one of the two is not what was written"
-        check.differs(run.name(path), what, short(parent), short(str(manifest.get("parent"))))
-    if links and manifest.get("data") != links[0].manifest.get("data"):
-        check.differs(run.name(path), "is of a run on other data")
+    _check_tie(run.name(path), manifest, links, check)
     if set(manifest["files"]) != {RESULT}:
         check.differs(run.name(path), f"does not name {RESULT} alone")
     return manifest

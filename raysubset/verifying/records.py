@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from raysubset.chain import RESULT
+from raysubset.chain import PARTS, RESULT
 from raysubset.experiment import Experiment
 from raysubset.files import read_object
-from raysubset.records import CHOICE, history_lines, is_choice
+from raysubset.records import CHOICE, history_lines, is_choice, pool_of
 from raysubset.schedule import PROXY, Phase
 from raysubset.verifying.differences import Check, Run
 from raysubset.verifying.links import Chain, Link
@@ -78,14 +78,10 @@ def _phase_of(phases: tuple[Phase, ...], number: int) -> Phase | None:
 
 def _labels_of_pool(run: Run, whole: Whole) -> tuple[np.ndarray, np.ndarray] | None:
     """Return (ids, labels) of the rows that may be chosen, ascending; None without a table."""
-    parts = whole.tables.get(run.name(run.folder / "parts.parquet"))
+    parts = whole.tables.get(run.name(run.folder / PARTS))
     if parts is None or not {"part", "id", "label", "dropped"} <= set(parts.column_names):
         return None
-    own = np.array(parts["part"].to_pylist()) == "pool"
-    own &= np.array([reason is None for reason in parts["dropped"].to_pylist()])
-    ids, labels = parts["id"].to_numpy()[own], parts["label"].to_numpy()[own]
-    order = np.argsort(ids, kind="stable")
-    return ids[order], labels[order]
+    return pool_of(parts)
 
 
 def _check_choice(

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from raysubset.chain import ENVIRONMENT
 from raysubset.core.budget import floor_of
 from raysubset.core.lookahead import STEP_GRID
 from raysubset.core.quotas import class_quotas
 from raysubset.errors import RaySubsetError
 from raysubset.files import read_object
-from raysubset.learn.checkpoint import CheckpointRef, read_weights
+from raysubset.learn.checkpoint import WEIGHTS, CheckpointRef, read_weights
 from raysubset.learn.choosing import Choice
 from raysubset.learn.numerics import full_fp32, settled
 from raysubset.learn.problem import torch_threads
@@ -127,7 +128,7 @@ class Made:
 
     def _tolerance(self) -> float:
         """Return what gains may be off by: little where this very machine computed them."""
-        stored, here = read_object(self.run.folder / "environment.json") or {}, environment()
+        stored, here = read_object(self.run.folder / ENVIRONMENT) or {}, _environment()
         same = all(stored.get(key) == here[key] for key in ("versions", "platform", "cpu_count"))
         return SAME_MACHINE if same and not torch.cuda.is_available() else ELSEWHERE
 
@@ -176,7 +177,7 @@ class Made:
         names = [self.run.name(before.folder / name) for name in STATE[:2]]
         if not (before.folder / STATE[0]).is_file() or self.whole.damaged & set(names):
             raise NotChecked(f"gains: {folder} is not kept, or damaged")
-        files = {Path(STATE[0]).name: before.files[STATE[0]]}
+        files = {WEIGHTS: before.files[STATE[0]]}
         ref = CheckpointRef(path=str(before.folder / "checkpoint"), files=files)
         threads = self.prepared.experiment.resources.threads_per_rank
         try:
@@ -191,6 +192,12 @@ class Made:
         except (RaySubsetError, RuntimeError) as error:
             raise NotChecked(f"gains: the model cannot be run at {folder} ({error})") from None
         return both[0], both[1]
+
+
+@functools.cache
+def _environment() -> Mapping[str, Any]:
+    """Return this process's environment; each round asks, and it starts git."""
+    return environment()
 
 
 def _first_picks(strategy: Glister, budget: int) -> int:

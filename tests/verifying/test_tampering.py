@@ -87,6 +87,15 @@ def test_a_round_of_another_run_does_not_continue_this_one(run: Path, tmp_path: 
     assert "rounds/0001/MANIFEST.json" in damaged(run)
 
 
+def test_an_end_that_continues_no_round_that_can_be_read_is_told_so(run: Path):
+    (run / "rounds" / "0000" / "MANIFEST.json").write_text("{}")
+    (finding,) = [f for f in failures(run) if f.name == "manifests"]
+    assert any(
+        each["file"] == "MANIFEST.json" and "does not continue nothing" in each["what"]
+        for each in finding.facts["differences"]
+    )
+
+
 def test_an_edited_figure_is_named_with_what_it_was(run: Path):
     path = run / "history.jsonl"
     lines = path.read_text().splitlines(keepends=True)

@@ -5,7 +5,7 @@ Letters: N rows of the source, M rows of a part.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -50,10 +50,11 @@ class Trusted:
         for name, part in held.items():
             label_M = self.label_N[part.id_N]
             kept = np.flatnonzero(label_M != UNLABELLED)
-            notes += self._without(name, part, kept)
+            unlabelled = self._unlabelled(part, kept)
+            notes += self._without(name, part, unlabelled)
             before, label_M = part.label_N[kept], label_M[kept]
             other, rows = other + int((label_M != before).sum()), rows + len(kept)
-            lost = (*part.skipped, *self._unlabelled(part, kept))
+            lost = (*part.skipped, *unlabelled)
             parts[name] = replace(part.at(kept, part.notes, lost), label_N=label_M)
             notes += self._classes_lost(name, part, parts[name])
         told = (
@@ -62,19 +63,18 @@ class Trusted:
         )
         return parts, [told, *notes]
 
-    def _without(self, name: str, part: Dataset, kept: NDArray[np.int64]) -> list[str]:
+    def _without(self, name: str, part: Dataset, missing: Sequence[Skipped]) -> list[str]:
         """Refuse rows without a trusted label, or return the note that they are left out."""
-        missing = np.delete(part.id_N, kept)
-        if not len(missing):
+        if not missing:
             return []
-        named = shown([self.row_name(int(row)) for row in missing])
+        named = shown([bad.where for bad in missing])
         if self.on_bad == "refuse":
             raise DataError(
                 f"{self.where}: {len(missing):,} of {part.num_examples:,} {name} rows have no "
                 f"label there (first: {named}); fill them in, or leave these rows out of "
                 f"{name} with --data.on_bad_row skip"
             )
-        if not len(kept):
+        if len(missing) == part.num_examples:
             raise DataError(
                 f"{self.where}: none of the {len(missing):,} {name} rows has a label there "
                 f"(first: {named}); hold out a larger share, or drop {TRUSTED_OPTION}"
