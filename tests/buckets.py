@@ -15,6 +15,7 @@ import pytest
 from raysubset.storage import owner, remote
 
 URI = "s3://bucket/run"
+ENOUGH_S = 60.0
 WORDS = "AWS Error {} during PutObject operation: as told by a test"
 
 
@@ -89,8 +90,32 @@ def _seen_whole(path: Path) -> Generator[Any]:
     os.replace(stream.name, path)
 
 
+@contextmanager
+def owners_ended(patch: pytest.MonkeyPatch) -> Generator[None]:
+    """End the heartbeats that are left: of owners that died, as far as the test goes.
+
+    They would go on in this process, and ask the real store of that name: a look for its region
+    holds a lock of Arrow's that whoever makes a filesystem waits for.
+    """
+    owners, keep = list[owner.Owner](), owner.Owner._keep
+
+    def noted(each: owner.Owner) -> None:
+        owners.append(each)
+        keep(each)
+
+    patch.setattr(owner.Owner, "_keep", noted)
+    try:
+        yield
+    finally:
+        for each in owners:
+            each._ended.set()
+        for each in owners:
+            each._thread.join(ENOUGH_S)
+        assert not any(each._thread.is_alive() for each in owners), "a heartbeat does not end"
+
+
 @pytest.fixture
-def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Bucket]:
     """Give the bucket behind every s3://bucket/..., with staging in the test's own folder."""
     (tmp_path / "bucket").mkdir()
     made = Bucket(tmp_path / "bucket")
@@ -103,4 +128,5 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     monkeypatch.setattr(owner, "SETTLE_S", 0.0)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
-    return made
+    with owners_ended(monkeypatch):
+        yield made

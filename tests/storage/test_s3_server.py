@@ -22,6 +22,7 @@ from raysubset.errors import RunFolderError
 from raysubset.local_run import run_local
 from raysubset.records import read_table
 from raysubset.storage import mirror, owner, remote, staging
+from tests.buckets import owners_ended
 from tests.killed_runs import Death, Job, reaper
 from tests.s3_server import S3Server, copy_of, cut, held, refused, running
 from tests.small_runs import BLOCKS, Left, Watcher, assert_same_run, experiment, prepared
@@ -42,8 +43,9 @@ def place(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Generator[str]:
     monkeypatch.setattr(remote.random, "uniform", lambda low, high: 0.0)
     monkeypatch.setattr(owner, "SETTLE_S", 0.0)
     monkeypatch.setattr(remote, "REQUEST_S", 1.0)
-    yield server.bucket()
-    server.meet = lambda verb, path: None
+    with owners_ended(monkeypatch):
+        yield server.bucket()
+        server.meet = lambda verb, path: None
 
 
 def play(place: str, **how: Any) -> None:
