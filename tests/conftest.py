@@ -11,6 +11,10 @@ import pytest
 if TYPE_CHECKING:
     from tests.small_runs import Left
 
+# Before anything imports ray: a call without ray.init() is an error. Ray would connect to whatever
+# Ray runs on this machine, another test's too, and end this process with it.
+os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

@@ -190,6 +190,7 @@ def test_f21_a_full_disk_under_rays_object_store_is_told_with_the_remedy(
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setattr(session, "_connection", lambda _: nullcontext())
+    monkeypatch.setattr(session, "refuse_other_versions", lambda: None)
     monkeypatch.setattr(session, "find_room", lambda _: None)
     with pytest.raises(RoomError, match=r"no space is left .* RAY_TMPDIR.* --resume") as told:
         with session.ray_session(experiment()):

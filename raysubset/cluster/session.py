@@ -177,9 +177,14 @@ def _start_private(experiment: Experiment) -> None:
         )
         logs.reshape()
     except Exception as error:  # Ray raises whatever is at hand, plain Exception included
+        told = _first_line(error)
+        # Ray's sockets lie in the folder for temporary files, and a job's own is often a deep one.
+        remedy = "set RAY_TMPDIR to a folder with a short name, such as /tmp"
+        if "AF_UNIX path length" not in told:
+            remedy = "try again when it is less busy"
         raise RoomError(
-            f"Ray did not start on this machine ({_first_line(error)}); try again when it is less "
-            "busy, or run in one process with --local: the ids are the same."
+            f"Ray did not start on this machine ({told}); {remedy}, or run in one process with "
+            "--local: the ids are the same."
         ) from error
 
 

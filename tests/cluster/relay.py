@@ -240,6 +240,9 @@ class Relay:
             self.patch.setattr(module, "Sent", Sent)
         self.patch.setattr(rank_module, "TICK_S", 0.0)
         self.patch.setattr(rank_module, "ASK_S", 0.0)
+        # Who writes a checkpoint and hangs is told by its silence; who is slow is not told at all.
+        patience = max(crew_module.SAVE_PATIENCE, WAIT_S / self.resources.call_timeout_s)
+        self.patch.setattr(crew_module, "SAVE_PATIENCE", patience)
         self.patch.setattr(crew_module, "make_trainer", make_trainer)
         self.patch.setattr(
             crew_module, "SignsOfLife", lambda world: SignsOfLife(world, HungClock(self))

@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -15,48 +16,63 @@ import pytest
 
 from raysubset.answers import committed_rounds
 from raysubset.cli import call
-from tests.cluster.crews import checkpoints
+from tests.cluster.crews import checkpoints, until
+from tests.cluster.process_tree import all_processes, descendants
 from tests.small_runs import Left
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 400
 OPTIONS = (
-    "--data digits --data.limit 300 --epochs 60 --selection.select_every 20 "
+    "--data digits --data.limit 300 --epochs 80 --selection.select_every 20 "
     "--model.name tests.cluster.marked:marked --resources.start_timeout_s 240 "
     "--resources.keep_checkpoints 9 --resources.scorers 1"
 )
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 Mark = Callable[..., None]
+STARTED: list[subprocess.Popen[str]] = []
 
 
 @pytest.fixture(autouse=True)
 def heard() -> Generator[None]:
-    """Let Ctrl-C reach what is started here, though a shell's `pytest &` ignores it for all."""
+    """Let Ctrl-C reach what is started here, though a shell's `pytest &` ignores it for all.
+
+    In the end no process of what was started is left, whatever happened.
+    """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+    while STARTED:
+        with STARTED.pop() as process:
+            kill_group(process.pid)
 
 
 def start(words: list[str], folder: Path) -> subprocess.Popen[str]:
+    """Start the command, with its temporary files in a folder of their own."""
     environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-    return subprocess.Popen(
+    (folder / "tmp").mkdir(exist_ok=True)
+    own = {
+        "PYTHONUNBUFFERED": "1",
+        "COLUMNS": "200",
+        "TMPDIR": str(folder / "tmp"),
+        "RAY_TMPDIR": "/tmp",
+    }
+    process = subprocess.Popen(
         [sys.executable, "-m", "raysubset.cli", *words],
         cwd=ROOT,  # the model is imported from here
-        env=environment | {"PYTHONUNBUFFERED": "1", "COLUMNS": "200"},
+        env=environment | own,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
+    STARTED.append(process)
+    return process
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    """Wait for the end; whatever happens, no process of its group is left."""
-    try:
-        out, err = process.communicate(timeout=WAIT_S)
-        return process.returncode, out, err
-    finally:
-        kill_group(process.pid)
+    """Wait for the end."""
+    out, err = process.communicate(timeout=WAIT_S)
+    return process.returncode, out, err
 
 
 def kill_group(group: int) -> None:
@@ -81,16 +97,13 @@ def words_of(folder: Path) -> list[str]:
     return ["run", *OPTIONS.split(), "--run-dir", str(folder)]
 
 
-def alone(group: int) -> bool:
-    """Return whether no process of the group is left."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return True
-    return False
+def nothing_is_left(processes: set[tuple[int, str]], folder: Path) -> None:
+    """Fail where one of these processes goes on, or a temporary file is left."""
+    until(lambda: not (processes & all_processes()), "every process of the run is gone")
+    assert not [path for path in (folder / "tmp").rglob("*") if path.is_file()]
 
 
-def test_a_run_on_a_private_ray_ends_with_a_table_and_can_be_stopped_twice_on_the_way(
+def test_f08_f09_a_run_on_a_private_ray_is_stopped_in_every_way_and_ends_as_if_it_never_was(
     tmp_path: Path, mark: Mark, marks: Path, capsys: pytest.CaptureFixture[str]
 ):
     # Undisturbed, in this process: what a private Ray must give too, stopped or not.
@@ -103,6 +116,8 @@ def test_a_run_on_a_private_ray_ends_with_a_table_and_can_be_stopped_twice_on_th
     folder = tmp_path / "ray"
     process = start(words_of(folder), tmp_path)
     told = until_line(process, "glister round 0:")
+    its_own = descendants(process.pid)
+    assert len(its_own) > 5  # Ray's
     os.killpg(process.pid, signal.SIGINT)
     code, out, err = ended(process)
     assert code == 130, told + out + err
@@ -110,16 +125,31 @@ def test_a_run_on_a_private_ray_ends_with_a_table_and_can_be_stopped_twice_on_th
     assert "Traceback" not in told + out + err
     assert committed_rounds(folder) in ([0], [])
     assert not (folder / ".ray").exists()
+    nothing_is_left(its_own, tmp_path)
 
     # Its own words go on; SIGTERM, as a scheduler gives it: to the driver.
     process = start(command[1:], tmp_path)
     told = until_line(process, "glister round 1:")
+    its_own = descendants(process.pid)
     process.terminate()
     code, out, err = ended(process)
     assert code == 75, told + out + err
     assert resume_command(err) == command
     assert "Traceback" not in told + out + err
     assert Left(folder).result is None
+    nothing_is_left(its_own, tmp_path)
+
+    # Three times Ctrl-C, of somebody who cannot wait: at once, as a kill would.
+    process = start(command[1:], tmp_path)
+    told = until_line(process, "glister round ")
+    its_own = descendants(process.pid)
+    while process.poll() is None:  # two that come at the same time are heard as one
+        os.kill(process.pid, signal.SIGINT)
+        time.sleep(0.2)
+    code, out, err = ended(process)
+    assert code == 130, told + out + err
+    assert "Traceback" not in told + out + err
+    until(lambda: not (its_own & all_processes()), "every process of the run is gone")
 
     (marks / "rank0-training-slow").unlink()
     process = start(command[1:], tmp_path)
@@ -135,6 +165,7 @@ def test_a_run_on_a_private_ray_ends_with_a_table_and_can_be_stopped_twice_on_th
     for name in ("report.html", "report.md", "history.jsonl", "parts.parquet"):
         assert (folder / name).stat().st_size > 0
     assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == [".lock"]
+    nothing_is_left(set(), tmp_path)
 
 
 def resume_command(err: str) -> list[str]:

@@ -21,13 +21,19 @@ def bad(row: int, where: str = "x.csv row 1", detail: str = "") -> Skipped:
 
 
 def test_f27_no_cell_of_the_list_is_a_formula_and_every_cell_comes_back():
-    cells = ["=1+1", "+1", "-1", "@a", "\tx", 'a "quoted", cell', "line\nbreak", "ok"]
+    cells = ["=1+1", "+A1", "-1+2", "@a", "\tx", 'a "quoted", cell', "line\nbreak", "ok"]
     text = csv_of({"train": [bad(i, cell, cell) for i, cell in enumerate(cells)]})
     rows = list(csv.DictReader(io.StringIO(text)))
     for row, cell in zip(rows, cells, strict=True):
         for name in ("where", "detail"):
             assert row[name].removeprefix("'") == cell
             assert not row[name].startswith(("=", "+", "-", "@", "\t"))
+
+
+def test_f27_a_number_of_the_list_is_no_formula():
+    text = csv_of({"train": [bad(0, "-1", "+2.5e3")]})
+    (row,) = csv.DictReader(io.StringIO(text))
+    assert (row["where"], row["detail"]) == ("-1", "+2.5e3")
 
 
 def test_the_hash_follows_which_rows_of_which_part_and_not_where_they_lie():
