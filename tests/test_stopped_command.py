@@ -20,10 +20,12 @@ import pytest
 from raysubset import faultpoints
 from raysubset.cli import call
 from raysubset.learn import problem
+from raysubset.ledger import Ledger
 from raysubset.storage import owner
 from tests.small_runs import COMMAND, Left, assert_same_run
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 75}
+NOT_BEGUN = "error: stopped before anything was begun. To begin:"
 PATIENCE_S = 60.0
 STOPS = [
     *("folder.taken int", "file.written term", "selection.range int", "selection.greedy term"),
@@ -82,10 +84,11 @@ def test_f09_a_command_that_is_stopped_leaves_nothing_over_and_goes_on_in_the_wo
         stop_at(point, 1, what, patch)
         assert call(words)[0] == CODES[what]
     first, command = capsys.readouterr().err.strip().splitlines()
-    assert first.startswith("error: stopped; rounds whose checkpoint was committed are kept.")
+    begun = (folder / "experiment.yaml").is_file()
+    assert first.startswith("error: stopped; rounds whose checkpoint" if begun else NOT_BEGUN)
     nothing_is_left(folder)
     again = shlex.split(command)
-    assert again == ["raysubset", *words, "--resume"]
+    assert again == ["raysubset", *words, *["--resume"] * begun]
     assert call(again[1:])[0] == 0
     assert_same_run(Left(folder), undisturbed("glister"))
     nothing_is_left(folder)
@@ -105,6 +108,32 @@ def test_f09_a_comparison_that_is_stopped_at_its_reports_goes_on_in_the_words_it
     assert not [*folder.rglob("report.html")]
     assert call(again[1:])[0] == 0
     assert (folder / "report.html").is_file()
+    nothing_is_left(folder)
+
+
+@pytest.mark.parametrize("verb", ["run", "compare"])
+def test_f09_a_command_that_is_stopped_before_its_folder_is_begun_begins_in_the_words_it_printed(
+    verb: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    """Starting Ray takes half a minute, and then a person thinks again."""
+
+    def start(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    folder = tmp_path / "run"
+    words = [verb, *COMMAND[1:], "--run-dir", str(folder)]
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "argv", ["raysubset", *words])
+        patch.setattr(Ledger, "open", start)
+        assert call(words)[0] == CODES[signal.SIGINT]
+    first, command = capsys.readouterr().err.strip().splitlines()
+    assert first == NOT_BEGUN
+    again = shlex.split(command)
+    assert again == ["raysubset", *words]
+    assert call(again[1:])[0] == 0
     nothing_is_left(folder)
 
 

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from raysubset.errors import Stopped
 from raysubset.faultpoints import reach
+from raysubset.files import KINDS
 from raysubset.stopping import Terminated, terminable
 from raysubset.storage.staging import shown
 
@@ -91,10 +92,18 @@ def stoppable(folder: Path) -> Generator[None]:
         command = shlex.join(["raysubset", *sys.argv[1:]])
         if "--run-dir" not in command:
             command += f" --run-dir {shlex.quote(os.path.relpath(folder))}"
-        if "--resume" not in command:
-            command += " --resume"
+        told = "stopped before anything was begun. To begin:"
+        if _is_begun(folder):
+            told = (
+                "stopped; rounds whose checkpoint was committed are kept. To go on after the last "
+                "of them:"
+            )
+            command += " --resume" * ("--resume" not in command)
         stopped = Terminated if isinstance(error, Terminated) else Stopped
-        raise stopped(
-            "stopped; rounds whose checkpoint was committed are kept. To go on after the last of "
-            f"them:\n  {command}"
-        ) from None
+        raise stopped(f"{told}\n  {command}") from None
+
+
+def _is_begun(folder: Path) -> bool:
+    """Return whether a run, one run of a comparison, or a frontier has a folder to resume."""
+    marks = [*KINDS, *(f"*/{name}" for name in KINDS)]
+    return any(path.is_file() for mark in marks for path in folder.glob(mark))
