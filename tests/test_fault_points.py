@@ -166,11 +166,16 @@ def _who(line: dict[str, Any]) -> tuple[Any, ...]:
     ],
 )
 def test_a_fault_that_cannot_happen_is_refused_before_any_work(
-    asked: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    asked: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ):
     with pytest.raises(ConfigError, match=said):
         arm({VARIABLE: asked})
     monkeypatch.setenv(VARIABLE, asked)
+    monkeypatch.chdir(tmp_path)  # where people test, they may have run it before
     assert call(["run", "--local"])[0] == 2
     assert f"error: {VARIABLE}={asked}" in capsys.readouterr().err
     assert not Path("runs").exists()
