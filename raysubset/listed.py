@@ -14,6 +14,7 @@ from raysubset.files import write_text
 from raysubset.learn.data import Dataset
 from raysubset.learn.parts import Parts
 from raysubset.learn.skipped import SKIPPED, csv_of
+from raysubset.storage import disk, staging
 
 
 def table_of_parts(parts: Parts, verdict: Verdict) -> pa.Table:
@@ -39,3 +40,20 @@ def write_skipped(folder: Path, parts: Parts) -> None:
     """Write the list of bad rows that are left out; no file where there is none."""
     if parts.skipped:
         write_text(folder / SKIPPED, csv_of(parts.skipped))
+
+
+def list_once(run: Path, parts: Parts) -> None:
+    """Write a run's list of bad rows, where it has none yet.
+
+    The first round's manifest names it, and the words in it are those of whatever version of a
+    library found a row bad.
+
+    Raises:
+        RunFolderError: it cannot be written.
+    """
+    try:
+        if not (run / SKIPPED).is_file():
+            write_skipped(run, parts)
+            staging.keep(run / SKIPPED)
+    except OSError as error:
+        raise disk.unwritable(run, error) from None

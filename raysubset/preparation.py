@@ -29,15 +29,14 @@ from raysubset.learn.parts import Parts, overlap_notes, trained_on_validation
 from raysubset.learn.precision import Measure, decided, seconds_of_a_step
 from raysubset.learn.problem import Problem, make_problem
 from raysubset.learn.scoring import RowRange
-from raysubset.learn.skipped import SKIPPED, note_of, summary
+from raysubset.learn.skipped import note_of, summary
 from raysubset.learn.sources import Sources, load_sources
 from raysubset.learn.sources.pixels import memory_bytes
 from raysubset.ledger import Ledger
-from raysubset.listed import table_of_parts, write_skipped
+from raysubset.listed import list_once, table_of_parts
 from raysubset.logs import fields
 from raysubset.named import filters_of, strategy_of
 from raysubset.schedule import KEPT, Phase, plan
-from raysubset.storage import disk, staging
 from raysubset.strategies.selection import Selection
 from raysubset.tracking.settings import import_trackers
 from raysubset.tracking.tracked import tracked
@@ -248,11 +247,7 @@ def _told_why(prepared: Prepared, why: str | None) -> Prepared:
 
 
 def open_ledger(prepared: Prepared, path: str | Path, *, resume: bool = False) -> Ledger:
-    """Return the run's ledger, with the bad rows that are left out listed; see `Ledger.open`.
-
-    The list is written once: the first round's manifest names it, and the words in it are those
-    of whatever version of a library found a row bad.
-    """
+    """Return the run's ledger, with the bad rows that are left out listed; see `Ledger.open`."""
     ledger = Ledger.open(
         path,
         prepared.experiment,
@@ -263,12 +258,7 @@ def open_ledger(prepared: Prepared, path: str | Path, *, resume: bool = False) -
     )
     with ExitStack() as until_listed:
         until_listed.callback(ledger.close)
-        try:
-            if not (ledger.path / SKIPPED).is_file():
-                write_skipped(ledger.path, prepared.given[0].parts)
-                staging.keep(ledger.path / SKIPPED)
-        except OSError as error:
-            raise disk.unwritable(ledger.path, error) from None
+        list_once(ledger.path, prepared.given[0].parts)
         until_listed.pop_all()
     return ledger
 

@@ -15,6 +15,7 @@ from ray._private.state import available_resources_per_node
 from ray.exceptions import OutOfDiskError
 
 from raysubset import logs
+from raysubset.cluster.asking_nodes import first_line
 from raysubset.cluster.autoscaler import find_autoscaler
 from raysubset.cluster.room import (
     Nodes,
@@ -214,4 +215,4 @@ def own_sigterm() -> Generator[None]:
 def _first_line(error: Exception) -> str:
     if str(error).startswith("Version mismatch"):  # Ray tells of both sides, a line each
         return " ".join(str(error).split()).rstrip(".")
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    return first_line(error)

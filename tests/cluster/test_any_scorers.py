@@ -120,20 +120,25 @@ def weights_of(left: Left) -> Weights:
     return Weights(round=0, checkpoint=CheckpointRef(path=str(folder), files=files))
 
 
-def by_scorers(
-    patch: pytest.MonkeyPatch, calls: Calls, count: int, block_bytes: int, strategy: str, left: Left
-) -> Selection:
+def started(patch: pytest.MonkeyPatch, calls: Calls, count: int, problem: Any) -> Scorers:
+    """Return scorers of a problem, with these calls for Ray's."""
     for module in (scorers_module, one_pass, blocks_module):
         patch.setattr(module, "ray", calls)
     patch.setattr(one_pass, "REST_S", 0.0)
     patch.setattr(scorers_module, "device_of_actor", lambda: CPU)
+    place, asked = room(workers=2, scorers=count), resources(max_failures=99)
+    scorers = Scorers(calls.put(problem.lean()), place, asked)
+    scorers.wait_until_ready()
+    return scorers
+
+
+def by_scorers(
+    patch: pytest.MonkeyPatch, calls: Calls, count: int, block_bytes: int, strategy: str, left: Left
+) -> Selection:
     ready = prepared(**STRATEGIES[strategy])
     problem = ready.problem
     held = Blocks(problem.parts, problem.scoring_batch, calls.put, block_bytes)
-    place = room(workers=2, scorers=count)
-    asked = resources(max_failures=99)
-    scorers = Scorers(calls.put(problem.lean()), place, asked)
-    scorers.wait_until_ready()
+    scorers = started(patch, calls, count, problem)
     crew: Any = None
     pool = RayPool("run", ready.chooser, held, crew, scorers, lambda *_: None)
     return pool.select(ready.phases[1], weights_of(left))

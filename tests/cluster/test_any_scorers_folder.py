@@ -9,14 +9,9 @@ import pytest
 
 from jobs.soaks.folders import differences
 from raysubset import local_run
-from raysubset.cluster import blocks as blocks_module
-from raysubset.cluster import one_pass
-from raysubset.cluster import scorers as scorers_module
 from raysubset.cluster.blocks import Blocks
 from raysubset.cluster.ports import RayPool
-from raysubset.cluster.scorers import Scorers
-from tests.cluster.crews import resources, room
-from tests.cluster.test_any_scorers import CPU, SIZES, Calls
+from tests.cluster.test_any_scorers import SIZES, Calls, started
 from tests.small_runs import RUNS, play, prepared
 
 OPTIONS = {**RUNS["glister"], **SIZES}
@@ -35,18 +30,12 @@ def test_f34_a_run_whose_rows_are_scored_by_any_number_of_scorers_leaves_the_sam
     count: int, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     calls = Calls(count, lost=0.2)
-    for module in (scorers_module, one_pass, blocks_module):
-        monkeypatch.setattr(module, "ray", calls)
-    monkeypatch.setattr(one_pass, "REST_S", 0.0)
-    monkeypatch.setattr(scorers_module, "device_of_actor", lambda: CPU)
     local_ports = local_run.local_ports
 
     def ports(problem: Any, chooser: Any, *args: Any, progress: Any, **how: Any) -> tuple[Any, Any]:
         _, trainer = local_ports(problem, chooser, *args, progress=progress, **how)
         held = Blocks(problem.parts, problem.scoring_batch, calls.put, 1 << 12)
-        asked = resources(max_failures=99)
-        scorers = Scorers(calls.put(problem.lean()), room(workers=2, scorers=count), asked)
-        scorers.wait_until_ready()
+        scorers = started(monkeypatch, calls, count, problem)
         return RayPool("run", chooser, held, trainer, scorers, progress), trainer
 
     monkeypatch.setattr(local_run, "local_ports", ports)
