@@ -98,7 +98,8 @@ def test_bad_rows_and_a_folder_that_cannot_be_written_are_findings_with_exit_cod
     assert checks["data"]["status"] == checks["storage"]["status"] == "failed"
     assert "row 7" in checks["data"]["found"]
     assert checks["verdict"].startswith("2 problems would stop or endanger this run: storage, data")
-    assert checks["time"]["status"] == "ok"
+    # estimated all the same; whether selecting pays is for the machine's own pace to say
+    assert checks["time"]["facts"]["total_s"] > 0
 
 
 def test_a_warning_fails_where_none_is_allowed(
