@@ -1,7 +1,7 @@
 """Run the tests as two processes side by side: those that start Ray mostly wait for it.
 
-The two take every test between them, whatever marks it has. Each line is printed as it comes,
-behind the name of its half; either half's failure is the failure of both.
+The two take every test between them but those marked `long`, which CONTRIBUTING.md names. Each line
+is printed as it comes, behind the name of its half; either half's failure is the failure of both.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import threading
 import time
 from collections import Counter
 
-HALVES = {"ray": "ray", "rest": "not ray"}
+HALVES = {"ray": "ray and not long", "rest": "not ray and not long"}
 COUNTED = re.compile(r"(\d+) (passed|failed|skipped|errors?|xfailed|xpassed|warnings?)")
 NO_TESTS = 5  # pytest's exit code where its arguments select nothing: of one half, no failure
 LIMIT_S = float(os.environ.get("HALVES_LIMIT_S", "3600"))  # a third is enough, when all is well
-LAST_WORDS_S = 10.0
+LAST_WORDS_S = float(os.environ.get("HALVES_LAST_WORDS_S", "10"))
 
 
 def start(marker: str, words: list[str]) -> subprocess.Popen[str]:

@@ -1,4 +1,4 @@
-"""The two halves of .ci/run: together they run every test, and either one can fail them."""
+"""The two halves of .ci/run: together they run every test but the long ones; either can fail."""
 
 from __future__ import annotations
 
@@ -23,19 +23,26 @@ def test_slowly_on_ray(): pass
 @pytest.mark.slow
 def test_slowly(): pass
 
+@pytest.mark.long
+def test_for_minutes(): assert False
+
+@pytest.mark.ray
+@pytest.mark.long
+def test_for_minutes_on_ray(): assert False
+
 def test_here(): {rest}
 """
 
 
 def halves(folder: Path, *words: str, limit_s: float = 3600, **bodies: str) -> tuple[int, str]:
-    """Run the halves on four tests; return their exit code and what they printed."""
-    (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    ray: r\n    slow: s\n")
+    """Run the halves on six tests; return their exit code and what they printed."""
+    (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    ray: r\n    slow: s\n    long: l\n")
     (folder / "test_four.py").write_text(TESTS.format(**{"ray": "pass", "rest": "pass"} | bodies))
     command = [sys.executable, str(HALVES), "-v", "-p", "no:cacheprovider", *words]
     done = subprocess.run(
         command,
         cwd=folder,
-        env=os.environ | {"HALVES_LIMIT_S": str(limit_s)},
+        env=os.environ | {"HALVES_LIMIT_S": str(limit_s), "HALVES_LAST_WORDS_S": "3"},
         capture_output=True,
         text=True,
         timeout=120,
@@ -43,7 +50,7 @@ def halves(folder: Path, *words: str, limit_s: float = 3600, **bodies: str) -> t
     return done.returncode, done.stdout + done.stderr
 
 
-def test_every_test_runs_once_in_one_half_or_the_other(tmp_path: Path):
+def test_every_test_but_a_long_one_runs_once_in_one_half_or_the_other(tmp_path: Path):
     code, told = halves(tmp_path)
     assert code == 0, told
     passed = [line.split()[0:3:2] for line in told.splitlines() if " PASSED" in line]
@@ -80,7 +87,7 @@ def test_a_half_that_hangs_is_ended_says_where_it_stood_and_fails_the_run(tmp_pa
 
 
 def test_a_half_that_leaves_something_running_does_not_hold_up_the_end(tmp_path: Path):
-    left = "if config.option.markexpr == 'ray': subprocess.Popen(['sleep', '60'])"
+    left = "if config.option.markexpr.startswith('ray'): subprocess.Popen(['sleep', '60'])"
     conftest = f"import subprocess\ndef pytest_unconfigure(config):\n    {left}\n"
     (tmp_path / "conftest.py").write_text(conftest)
     code, told = halves(tmp_path, "-s")  # uncaptured: what is left has the half's own output

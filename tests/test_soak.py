@@ -238,6 +238,7 @@ def test_what_is_left_running_is_told_and_ended(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_soak_of_runs_in_one_process_ends_well_and_leaves_nothing():
     command = [sys.executable, "-m", "jobs.soak", "--local", "--seed", "3", "--run", "0"]
     ended = subprocess.run(

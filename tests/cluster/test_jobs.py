@@ -17,7 +17,7 @@ from tests.cluster.crews import checkpoints, until
 from tests.cluster.heads import WRONG, Head, running_head
 from tests.small_runs import Left
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.long]
 OPTIONS = (
     "--data digits --data.limit 300 --model.name tests.cluster.marked:marked --fraction 0.3 "
     "--epochs 24 --selection.select_every 12 --training.batch_size 16 --resources.workers 1 "

@@ -152,6 +152,7 @@ def assert_results(root: Path, workers: int) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.long
 def test_one_host_stopped_by_the_platform_goes_on_when_it_is_started_again(platform: Path) -> None:
     words = (
         '{"fraction": "0.25", "epochs": 9, "select_every": 1, "batch_size": "8", '
@@ -177,6 +178,7 @@ def test_one_host_stopped_by_the_platform_goes_on_when_it_is_started_again(platf
 
 
 @pytest.mark.ray
+@pytest.mark.long
 def test_two_hosts_run_one_experiment_and_end_together(platform: Path) -> None:
     words = '{"fraction": 0.25, "epochs": 4, "select_every": "2", "batch_size": 8}'
     first, second = two_hosts(platform, words)
