@@ -1,11 +1,11 @@
-"""A pool larger than the object store: the run finishes, and no rank or scorer holds the pool.
+"""A pool larger than the object store and than memory: the run finishes, and nobody holds it.
 
-python -m jobs.large_pool --pool-mb 320 --store-mb 80
+python -m jobs.large_pool --pool-mb 320 --store-mb 80 --memory-mb 40
 
 Starts a Ray of its own on this machine. Prints the peak memory of each process beside the pool's
-size for both placements, and whether the chosen ids are those of a run without Ray. The driver does
-hold the pool: data is loaded into its memory as a whole. Python, torch and Ray alone take some
-500 MB of private memory per process: compare with the same command and --pool-mb 24.
+size for both placements, and whether the chosen ids are those of a run without Ray. What is above
+--memory-mb lies in a file that the driver reads block by block, as with --data.memory_mb. Python,
+torch and Ray alone take some 500 MB of private memory per process: compare with --pool-mb 24.
 """
 
 from __future__ import annotations
@@ -25,22 +25,27 @@ import ray
 from raysubset.cluster.ray_run import run_ray
 from raysubset.experiment import Experiment, nest
 from raysubset.learn.data import Dataset
+from raysubset.learn.paged import empty_rows, paged_above
 from raysubset.learn.sources import Sources
 from raysubset.local_run import run_local
 from raysubset.preparation import Prepared, prepare
 from raysubset.records import read_history
 
 MB = 1 << 20
-SIDE = 64
+SIDE, ROWS = 64, 256
 
 
-def images(pool_mb: int) -> Dataset:
+def images(pool_mb: int, memory_mb: int) -> Dataset:
     """Return uint8 noise around one shade per class, of about this size."""
     draw = np.random.default_rng(0)
     size = pool_mb * MB // (3 * SIDE * SIDE)
     label_N = np.arange(size) % 8
-    content = draw.integers(0, 128, (size, 3, SIDE, SIDE), dtype=np.uint8)
-    content += (label_N * 16).astype(np.uint8)[:, None, None, None]
+    with paged_above(memory_mb * MB):
+        content = empty_rows((size, 3, SIDE, SIDE), np.uint8, "the noise")
+    for start in range(0, size, ROWS):
+        shade_B = (label_N[start : start + ROWS] * 16).astype(np.uint8)
+        noise = draw.integers(0, 128, (len(shade_B), *content.shape[1:]), dtype=np.uint8)
+        content[start : start + ROWS] = noise + shade_B[:, None, None, None]
     return Dataset(
         name="noise",
         kind="image",
@@ -91,9 +96,10 @@ def main() -> int:
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--pool-mb", type=int, default=320)
     asked.add_argument("--store-mb", type=int, default=80)
+    asked.add_argument("--memory-mb", type=int, default=40)
     asked.add_argument("--case", action="append", help="PLACEMENT:STRATEGY; again for more")
     given = asked.parse_args()
-    data = images(given.pool_mb)
+    data = images(given.pool_mb, given.memory_mb)
     folder = Path(tempfile.mkdtemp(prefix="lp-", dir="/tmp"))
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     store = given.store_mb * MB

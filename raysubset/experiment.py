@@ -273,11 +273,11 @@ class Experiment(Settings):
 
     @property
     def deciding(self) -> dict[str, Any]:
-        """The config without `tracking`: where a run reports is no part of what it gives."""
-        return self.model_dump(mode="json", exclude={"tracking"})
+        """The config without what no result depends on: where it reports, what lies on disk."""
+        return self.model_dump(mode="json", exclude={"tracking": True, "data": {"memory_mb"}})
 
     def differences(self, other: Experiment) -> list[str]:
-        """Return "section.option: a -> b" for everything that differs, but for `tracking`."""
+        """Return "section.option: a -> b" for everything that differs, of `deciding`."""
         mine, theirs = flatten(self.deciding), flatten(other.deciding)
         keys = [k for k in mine | theirs if mine.get(k) != theirs.get(k)]
         return [f"{key}: {mine.get(key)} -> {theirs.get(key)}" for key in keys]

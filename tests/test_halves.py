@@ -36,7 +36,9 @@ def test_here(): {rest}
 
 def halves(folder: Path, *words: str, limit_s: float = 3600, **bodies: str) -> tuple[int, str]:
     """Run the halves on six tests; return their exit code and what they printed."""
-    (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    ray: r\n    slow: s\n    long: l\n")
+    (folder / "pytest.ini").write_text(
+        "[pytest]\nmarkers =\n    ray: r\n    slow: s\n    long: l\n"
+    )
     (folder / "test_four.py").write_text(TESTS.format(**{"ray": "pass", "rest": "pass"} | bodies))
     command = [sys.executable, str(HALVES), "-v", "-p", "no:cacheprovider", *words]
     done = subprocess.run(
@@ -64,7 +66,7 @@ def test_every_test_but_a_long_one_runs_once_in_one_half_or_the_other(tmp_path: 
 
 @pytest.mark.parametrize("half", ["ray", "rest"])
 def test_a_failure_in_either_half_is_shown_and_fails_the_run(tmp_path: Path, half: str):
-    code, told = halves(tmp_path, **{half: "assert 'this' == 'that'"})
+    code, told = halves(tmp_path, limit_s=600, **{half: "assert 'this' == 'that'"})
     assert code == 1, told
     assert f"{half:4} | E   " in told
     assert "==== both: " in (last := told.splitlines()[-1])

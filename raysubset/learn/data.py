@@ -1,4 +1,4 @@
-"""A dataset is rows addressed by id: whole arrays in memory, read-only and cheap to pickle.
+"""A dataset is rows addressed by id: whole arrays, in memory or seen in a file (`paged`).
 
 Letters: N rows, C classes, F features.
 """
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from raysubset.errors import DataError
+from raysubset.learn.paged import taken
 from raysubset.learn.skipped import Skipped
 
 _NAMED_AT_MOST = 10
@@ -147,7 +148,7 @@ class Dataset:
         keys = None if self.keys is None else tuple(self.keys[i] for i in positions)
         return replace(
             self,
-            content=self.content[positions],
+            content=taken(self.content, positions),
             label_N=self.label_N[positions],
             id_N=self.id_N[positions],
             keys=keys,

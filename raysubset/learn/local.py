@@ -14,9 +14,11 @@ import torch
 
 from raysubset.errors import Stopped
 from raysubset.faultpoints import reach
+from raysubset.learn.blocks import rows_at, whole
 from raysubset.learn.checkpoint import Files, Snapshot, write_checkpoint
 from raysubset.learn.choosing import Choice, Chooser, PhaseLike, Progress, choose
 from raysubset.learn.learner import EpochTrace, Learner, TrainOrder
+from raysubset.learn.paged import is_paged
 from raysubset.learn.partial import Keeper, Open, Partial, partial_of, traces_of
 from raysubset.learn.problem import Problem
 from raysubset.learn.scoring import (
@@ -120,6 +122,7 @@ class LocalTrainer:
             self.learner.load(kept.checkpoint)
         start = perf_counter() - (kept.seconds if kept else 0.0)
         last = _LastEpoch(self.learner, last_epoch)
+        self._fetch(selection.ids)
         traces = self._train(train_order(selection, phase), begun, kept, last)
         trained = perf_counter()
         self.learner.round = phase.round
@@ -135,6 +138,19 @@ class LocalTrainer:
         weights = Weights(round=phase.round, tensors=snapshot.weights)
         metrics["seconds_fit_wall"] = perf_counter() - start
         return Fit(weights=weights, traces=traces, metrics=metrics, saved=saved.result)
+
+    def _fetch(self, ids: np.ndarray) -> None:
+        """Hold the rows that a round trains on, where the pool is seen in a file.
+
+        They are read once for all of the round's epochs; more than half of the pool stays there.
+        """
+        pool, id_K = self.learner.problem.parts.pool, np.unique(ids)
+        if not is_paged(pool.content):
+            return
+        if 2 * len(id_K) > pool.num_examples:
+            self.learner.hold([whole(pool)])
+        else:
+            self.learner.hold([rows_at(pool, pool.position_of(id_K))])
 
     def _train(
         self, order: TrainOrder, begun: Open | None, kept: Partial | None, last: _LastEpoch

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from raysubset.core.keys import derive_key
 from raysubset.errors import ConfigError, DataError
 from raysubset.learn.data import Dataset
+from raysubset.learn.paged import joined
 from raysubset.learn.skipped import Skipped
 from raysubset.learn.sources import Sources
 from raysubset.learn.sources.strata import allot, draw, rows_of_share, share_in
@@ -161,7 +162,7 @@ def _union(first: Dataset, second: Dataset) -> Dataset:
     keys = None if first.keys is None or second.keys is None else (*first.keys, *second.keys)
     return replace(
         first,
-        content=np.concatenate([first.content, second.content])[order],
+        content=joined(first.content, second.content, order),
         label_N=np.concatenate([first.label_N, second.label_N])[order],
         id_N=id_N[order],
         keys=None if keys is None else tuple(keys[i] for i in order),

@@ -127,6 +127,10 @@ class DataSettings(Settings):
     limit: Annotated[int, Field(ge=1, lt=2**63)] | None = None
     """Keep at most this many train rows (and test rows), drawn by seed: a quicker look."""
 
+    memory_mb: Literal["auto"] | Count = "auto"
+    """What the images of a part may take in memory; more lie in a file without a name below TMPDIR,
+    and give the same run. auto: half of what this machine or its container has."""
+
     @model_validator(mode="after")
     def _digits_without_a_path(self) -> Self:
         """Name the embedded data where nothing is named, so that the resolved config says it."""

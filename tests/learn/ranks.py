@@ -63,6 +63,13 @@ def plain(in_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(width, 12), nn.Tanh(), nn.Linear(12, num_classes))
 
 
+def pooled(in_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    """A linear head on each image's 4 x 4 means: small, whatever the image's size."""
+    return nn.Sequential(
+        nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16 * in_shape[0], num_classes)
+    )
+
+
 def normed(in_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     """Return a model with BatchNorm, and without anything drawn: its ranks differ by that alone."""
     width = int(np.prod(in_shape))

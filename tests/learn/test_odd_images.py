@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import zlib
@@ -12,7 +13,8 @@ import pytest
 from PIL import Image
 
 from raysubset.errors import DataError
-from raysubset.learn.sources import pixels as module
+from raysubset.learn import sources
+from raysubset.learn.paged import is_paged
 from tests.learn.sources_on_disk import encoded, load, pixels, png, write_file, write_images
 
 
@@ -93,12 +95,20 @@ def test_f16_what_is_no_file_is_named_and_not_waited_for(tmp_path: Path, kind: s
     assert load(folder, on_bad_row="skip").train.num_examples == 4
 
 
-def test_f16_images_that_all_together_are_beyond_the_memory_are_refused_by_number(
+def test_f16_images_that_all_together_are_beyond_memory_lie_in_a_file_if_the_disk_holds_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     path = write_images(tmp_path / "x.parquet", [png(i) for i in range(4)], [0, 1, 0, 1])
-    monkeypatch.setattr(module, "memory_bytes", lambda: 4 * 3 * 6 * 5)
-    assert load(path).train.num_examples == 4
-    monkeypatch.setattr(module, "memory_bytes", lambda: 4 * 3 * 6 * 5 - 1)
+    monkeypatch.setattr(sources, "memory_bytes", lambda: 2 * 4 * 3 * 6 * 5)
+    here = load(path).train
+    monkeypatch.setattr(sources, "memory_bytes", lambda: 2 * 4 * 3 * 6 * 5 - 1)
+    there = load(path).train
+    assert (is_paged(here.content), is_paged(there.content)) == (False, True)
+    assert here.fingerprint == there.fingerprint
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(DataError, match=r"row 0 .*is 6x5 pixels, and 4 images .*--data\.limit"):
         load(path)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from raysubset.core.keys import derive_key
 from raysubset.errors import ConfigError, DataError
 from raysubset.learn.data import Dataset
+from raysubset.learn.paged import paged_above, repeated
 from raysubset.learn.skipped import Skipped, refuse_mostly_bad
 from raysubset.learn.sources.files import not_empty, tables_in
 from raysubset.learn.sources.formats import TABLE_SUFFIXES, Format, Place, find_place, open_place
@@ -27,6 +28,7 @@ from raysubset.learn.sources.labels import (
     plain,
     refuse_missing,
 )
+from raysubset.learn.sources.pixels import memory_bytes
 from raysubset.learn.sources.rows import Loaded, OnBadRow, Part, RawPart, shown
 from raysubset.learn.sources.strata import allot, draw, share_in
 from raysubset.learn.sources.tables import (
@@ -83,6 +85,7 @@ def load_sources(
     test: str | float | None,
     on_bad_row: OnBadRow,
     limit: int | None,
+    memory_mb: int | Literal["auto"] = "auto",
     seed: int,
 ) -> Sources:
     """Return the train rows and the parts with files of their own, all encoded as the train rows.
@@ -100,6 +103,8 @@ def load_sources(
         test: as validation.
         on_bad_row: refuse an undecodable image, a missing value or label; or skip and note it.
         limit: most rows read per part, drawn by class and seed; None for all.
+        memory_mb: what the images of a part may take in memory (10^6 bytes); more lie in a file
+            below TMPDIR. auto: half of what this process may use.
         seed: which rows a limit keeps.
 
     Raises:
@@ -130,7 +135,8 @@ def load_sources(
         for part in shares
         if part in opened.parts
     ]
-    return _load(parts, reading, (*opened.notes, *unread))
+    with paged_above(memory_bytes() // 2 if memory_mb == "auto" else memory_mb * 1_000_000):
+        return _load(parts, reading, (*opened.notes, *unread))
 
 
 def _rule(place: Place, column: str | None, trusted: str | None) -> LabelRule:
@@ -285,9 +291,7 @@ def _shaped_as(train: Dataset, other: Dataset, part: Part) -> Dataset:
         return other
     if train.kind == "image" and wanted[1:] == shape[1:] and (wanted[0], shape[0]) == (3, 1):
         note = f"{part}: gray images were repeated in 3 channels, as the train images have"
-        return replace(
-            other, content=np.repeat(other.content, 3, axis=1), notes=(*other.notes, note)
-        )
+        return replace(other, content=repeated(other.content, 3), notes=(*other.notes, note))
     raise DataError(
         f"{part} images of {train.name} have shape {shape} (channels, height, width), the train "
         f"images {wanted}; bring them to one size and colour mode"

@@ -12,9 +12,9 @@ import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysubset.errors import DataError
+from raysubset.learn.paged import Rows, empty_rows, repeated, taken
 from raysubset.learn.skipped import Skipped
 from raysubset.learn.sources.rows import Loaded, OnBadRow, shown
 
@@ -38,6 +39,9 @@ _DAMAGE = (
     *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, RuntimeError),
     *(struct.error, zlib.error, OverflowError, MemoryError),
 )
+
+# what a container may use, by version 2 and version 1 of control groups
+_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 Encoded = tuple[int, bytes | Path | None]
 """Place among the images asked for, and the encoded image or its file."""
@@ -69,8 +73,8 @@ def decode_images(
 
     Raises:
         DataError: an image that cannot be decoded (unless skipped), of another size than the
-            first, or deeper than 8 bits; names the images. Or images that all together are beyond
-            this machine's memory.
+            first, or deeper than 8 bits; names the images. Or images that neither memory nor the
+            disk of temporary files can hold.
     """
     from PIL import Image
 
@@ -139,7 +143,7 @@ class _Stack:
         self._count = len(row_A)
         self._row_A = row_A
         self._name_of = name_of
-        self._content: NDArray[np.uint8] | None = None
+        self._content: Rows | None = None
         self._first = 0
         self._kept_A = np.zeros(len(row_A), dtype=np.bool_)
         self._bad: list[Skipped] = []
@@ -160,12 +164,11 @@ class _Stack:
         self._gray += not colour
         self._changes.update([image.change] if image.change else [])
 
-    def _room_for(self, place: int, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _room_for(self, place: int, pixels: NDArray[np.uint8]) -> Rows:
         channels = 3 if pixels.ndim == 3 else 1
         if self._content is None:
             shape = (self._count, channels, *pixels.shape[:2])
-            self._refuse_beyond_memory(place, shape)
-            self._content = np.empty(shape, dtype=np.uint8)
+            self._content = self._empty(place, shape)
             self._first = place
         if self._content.shape[2:] != pixels.shape[:2]:
             raise DataError(
@@ -174,18 +177,16 @@ class _Stack:
                 "need one size (width x height): resize them first"
             )
         if channels > self._content.shape[1]:  # colour after gray: repeat the gray in three
-            self._content = np.repeat(self._content, 3, axis=1)
+            self._content = repeated(self._content, 3)
         return self._content
 
-    def _refuse_beyond_memory(self, place: int, shape: tuple[int, ...]) -> None:
-        """Refuse images that nobody could hold; the first one tells the size of all."""
-        needed, there = prod(shape), memory_bytes()
-        if needed > there:
-            raise DataError(
-                f"{self._name_of(place)} is {_size(shape[2:])} pixels, and {self._count:,} images "
-                f"of this size take {needed / 1e9:,.1f} GB, where this machine has "
-                f"{there / 1e9:,.1f} GB of memory; resize them, or read fewer with --data.limit"
-            )
+    def _empty(self, place: int, shape: tuple[int, ...]) -> Rows:
+        """Return room for all images; the first one tells the size of all."""
+        what = (
+            f"{self._name_of(place)} is {_size(shape[2:])} pixels, and {self._count:,} images of "
+            "this size are beyond what may lie in memory"
+        )
+        return empty_rows(shape, np.uint8, what)
 
     def loaded(self, on_bad: OnBadRow) -> Loaded:
         """Return what arrived."""
@@ -196,7 +197,8 @@ class _Stack:
                 "--data.on_bad_row skip"
             )
         assert self._content is not None, "an empty file is refused before it is decoded"
-        content = self._content if self._kept_A.all() else self._content[self._kept_A]
+        kept = np.flatnonzero(self._kept_A)
+        content = self._content if self._kept_A.all() else taken(self._content, kept)
         notes, skipped = tuple(self._notes()), tuple(self._bad)
         return Loaded(content=content, kept_A=self._kept_A, notes=notes, skipped=skipped)
 
@@ -214,8 +216,12 @@ class _Stack:
 
 
 def memory_bytes() -> int:
-    """Return the memory of this machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Return the memory that this process may use: the machine's, or its container's."""
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in _LIMITS:
+        with suppress(OSError, ValueError):  # no such file, or "max"
+            there = min(there, int(Path(path).read_text()))
+    return there
 
 
 def _size(height_width: tuple[int, ...]) -> str:
