@@ -102,18 +102,28 @@ def export(
 ) -> Path:
     """Write the ids of a round (default: the last) in the order of choice; return the file."""
     path = require_run(run)
-    done = committed_rounds(path)
-    number = done[-1] if round_ is None and done else round_
-    if number not in done:
-        known = f"0 to {done[-1]}" if done else "none yet"
-        raise ConfigError(f"round {number} is not in {shown(path)}; finished rounds: {known}.")
-    table = _with_keys(path, read_table(path / "rounds" / f"{number:04d}" / "selection.parquet"))
+    table = _with_keys(path, chosen_in(path, round_))
     if output and is_uri(output):
         raise ConfigError(f"--output={without_credentials(output)}: give a local path.")
+    number = table["round"][0].as_py()
     target = Path(output) if output else path / f"ids-round-{number:04d}.{format_}"
     if not output:
         refuse_links_out(path, "run folder", shown(path))
     return write_ids(target, table, format_)
+
+
+def chosen_in(run: Path, round_: int | None) -> pa.Table:
+    """Return the ids of a round (None: the last finished one), in the order of choice.
+
+    Raises:
+        ConfigError: it is not finished, or not there.
+    """
+    done = committed_rounds(run)
+    number = done[-1] if round_ is None and done else round_
+    if number not in done:
+        known = f"0 to {done[-1]}" if done else "none yet"
+        raise ConfigError(f"round {number} is not in {shown(run)}; finished rounds: {known}.")
+    return read_table(run / "rounds" / f"{number:04d}" / "selection.parquet")
 
 
 def write_ids(target: Path, table: pa.Table, format_: Format) -> Path:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast, get_args
 
 from cyclopts import Parameter
 
 from raysubset.cli.app import app
 from raysubset.cli.options import RunFolder
+from raysubset.errors import ConfigError
 from raysubset.storage.staging import shown, staged
 
 
@@ -46,19 +47,39 @@ def export_(
     /,
     *,
     format: Annotated[
-        Literal["txt", "csv", "json", "parquet"],
-        Parameter(help="txt: an id per line; the others with rank, label, gain and weight too."),
+        Literal["txt", "csv", "json", "parquet", "manifest", "symlinks", "tags", "fiftyone"],
+        Parameter(
+            help="txt: an id per line. csv, json, parquet: with rank, label, gain and weight. "
+            "manifest: an image folder's CSV of file names. symlinks: an image folder of links. "
+            "tags: a CSV of every pool row, with how often and how it was chosen. fiftyone: the "
+            "same for fiftyone.types.CSVDataset."
+        ),
     ] = "txt",
     round: Annotated[
         int | None, Parameter(help="Which round, the number of its folder; default: the last.")
     ] = None,
     output: Annotated[
         str | None,
-        Parameter(help="The file; default: ids-round-NNNN.FORMAT in the run folder."),
+        Parameter(
+            help="The file; default: ids-round-NNNN.FORMAT in the run folder. The formats for "
+            "other tools need one, outside the run folder (symlinks: a folder that is not there)."
+        ),
+    ] = None,
+    images: Annotated[
+        str | None,
+        Parameter(help="symlinks, fiftyone: the folder of images; default: the run's own data."),
     ] = None,
 ) -> None:
-    """Write the chosen ids of a round, in the order of choice."""
-    from raysubset.answers import export
+    """Write the chosen ids, in the order of choice, or as another tool reads them."""
+    from raysubset.answers import Format, export
+    from raysubset.exporting import Form, export_as
 
     with staged(run_folder, write=False) as folder:
-        print(shown(export(folder, format, round_=round, output=output)))
+        if format in get_args(Form):
+            form = cast("Form", format)
+            made = export_as(folder, form, output=output, round_=round, images=images)
+        elif images is not None:
+            raise ConfigError(f"--images={images}: --format {format} looks at no image; drop it.")
+        else:
+            made = export(folder, cast("Format", format), round_=round, output=output)
+        print(shown(made))
