@@ -43,6 +43,9 @@ def distributed(model: nn.Module, problem: Problem, device: torch.device) -> nn.
         device_ids=[device] if on_gpu else None,
         find_unused_parameters=has_idle_parameters(model, problem, device),
     )
+    # A broadcast before each forward pass is for nothing where training only writes the buffers.
+    # (As an argument it has one name before PyTorch 2.13 and another since; as this it has one.)
+    wrapped.broadcast_buffers = reads_buffers(model)
     if not on_gpu and dist.get_world_size() > 2:
         wrapped.register_comm_hook(None, in_rank_order)
     return wrapped
@@ -60,11 +63,26 @@ def has_idle_parameters(model: nn.Module, problem: Problem, device: torch.device
     return any(p.requires_grad and p.grad is None for p in probe.parameters())
 
 
+def reads_buffers(model: nn.Module) -> bool:
+    """Return whether a forward pass of training may read buffers, and so needs rank 0's.
+
+    The running statistics of PyTorch's own BatchNorm are written only: what a rank writes decides
+    nothing, and rank 0's are everybody's after the last step.
+    """
+    own = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+    return any(
+        buffer is not None
+        for module in model.modules()
+        if type(module) not in own  # a subclass may read them
+        for buffer in module._buffers.values()
+    )
+
+
 def share_buffers(model: nn.Module) -> None:
     """Give every rank the buffers of rank 0.
 
-    DDP does so before each forward pass of training, so that after the last one every rank has
-    the BatchNorm statistics of its own slice, and would score and evaluate with them.
+    After the last step every rank has the BatchNorm statistics of its own slices, and would score
+    and evaluate with them.
     """
     if dist.get_world_size() > 1:
         for buffer in model.buffers():

@@ -11,7 +11,7 @@ import torch
 from torch import distributed
 
 from raysubset.cluster.sums import distributed as joined
-from raysubset.cluster.sums import has_idle_parameters, share_buffers
+from raysubset.cluster.sums import has_idle_parameters, reads_buffers, share_buffers
 from raysubset.learn.learner import Learner
 from tests.learn.ranks import CASES, CPU, flat, in_ranks, never, order_of, outcome
 from tests.small_runs import problem
@@ -76,3 +76,17 @@ def test_only_a_model_with_an_idle_layer_is_searched_for_it_and_nothing_is_chang
         assert flat(model.state_dict()) == before
         assert torch.equal(torch.get_rng_state(), stream)
         assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_only_a_model_whose_training_may_read_a_buffer_gets_rank_0s_before_every_pass():
+    class Own(torch.nn.BatchNorm1d):
+        """May read what it likes."""
+
+    reading = {name for name, (options, _) in MORE.items() if reads_buffers(built(options))}
+    assert reading == {"stateful"}
+    assert reads_buffers(torch.nn.Sequential(torch.nn.Linear(2, 3), Own(3)))
+    assert not reads_buffers(torch.nn.BatchNorm2d(3, track_running_stats=False))
+
+
+def built(options: dict[str, Any]) -> torch.nn.Module:
+    return problem(**options).build()[0]
