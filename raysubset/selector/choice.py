@@ -154,23 +154,16 @@ class Rows:
             ModelError: another loss than cross-entropy; see `refuse_another_loss`.
         """
         given = model.embedded(table.rows())
-        model.refuse_another_loss(given)
-        embedding_NH = (
-            dense(given, f"{table.name} as the classifier gets it") if embeddings else None
-        )
-        logits_NC = model.logits(given if embedding_NH is None else embedding_NH)
-        if embedding_NH is None:
+        if embeddings:
+            embedding_NH = dense(given, f"{table.name} as the classifier gets it")
+            logits_NC = model.logits(embedding_NH)
+        else:
+            logits_NC = model.logits(given)
             embedding_NH = np.zeros((len(logits_NC), 0), dtype=logits_NC.dtype)
-        # NaN or infinity in an embedding reaches every logit: times 0, infinity is NaN
-        bad = table.ids_N[~np.isfinite(logits_NC.sum(axis=1))].tolist()
-        if bad:
-            raise DataError(
-                f"the estimator gives NaN or infinity for {len(bad):,} of {len(logits_NC):,} rows "
-                f"of {table.name}, first {bad[:10]}; fill in or drop these rows, or scale them in "
-                "a Pipeline."
-            )
-        seen = {"logits_NC": logits_NC, "embedding_NH": embedding_NH}
-        return replace(cls.of(table, len(model.bias_C)), **seen)
+        _refuse_non_finite(logits_NC, table)
+        model.refuse_another_loss(given)
+        rows = cls.of(table, len(model.bias_C))
+        return replace(rows, logits_NC=logits_NC, embedding_NH=embedding_NH)
 
     def factors(self) -> GradientFactors:
         """Return the gradient factors."""
@@ -192,6 +185,17 @@ class Rows:
             embedding_VH=tensor_of(self.embedding_NH),
             label_V=tensor_of(self.number_N),
             logits_VC=tensor_of(self.logits_NC),
+        )
+
+
+def _refuse_non_finite(logits_NC: NDArray[np.floating], table: Table) -> None:
+    # NaN or infinity in an embedding reaches every logit: times 0, infinity is NaN
+    bad = table.ids_N[~np.isfinite(logits_NC).all(axis=1)].tolist()
+    if bad:
+        raise DataError(
+            f"the estimator gives NaN or infinity for {len(bad):,} of {len(logits_NC):,} rows of "
+            f"{table.name}, first {bad[:10]}; fill in or drop these rows, or scale them in a "
+            "Pipeline."
         )
 
 

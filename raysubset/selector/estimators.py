@@ -198,7 +198,8 @@ class LinearModel:
         """Return the head's output, in the embeddings' type. Shape: (N, C)."""
         numbers = _floating(embedded) if issparse(embedded) else dense(embedded)
         weight_CH = self.weight_CH.astype(numbers.dtype)
-        product_NC = safe_sparse_dot(numbers, weight_CH.T, dense_output=True)
+        with np.errstate(over="ignore", invalid="ignore"):  # such rows are refused by name
+            product_NC = safe_sparse_dot(numbers, weight_CH.T, dense_output=True)
         return product_NC + self.bias_C.astype(numbers.dtype)
 
     def refuse_another_loss(self, embedded: Any) -> None:

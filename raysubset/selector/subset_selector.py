@@ -198,6 +198,7 @@ class SubsetSelector(BaseEstimator):
         if takes_any_table(template):
             checks = {"skip_check_array": True}
         rows = validate_data(self, X, reset=reset, **checks)
+        rows = X if hasattr(X, "columns") else rows  # the estimator looks at names too
         check_consistent_length(rows, label_N)
         return Table.whole(_by_row(rows), label_N, names[0])
 

@@ -68,7 +68,7 @@ def labels_of(y: Any, name: str) -> NDArray[Any]:
     """Return labels as they are, one a row. Shape: (N,).
 
     Raises:
-        DataError: none, or missing ones (rows named).
+        DataError: none, missing ones (rows named), or some that cannot be sorted.
         ValueError: scikit-learn's own, for what is no column of classes.
     """
     if y is None:
@@ -77,13 +77,22 @@ def labels_of(y: Any, name: str) -> NDArray[Any]:
             "label a row."
         )
     label_N = column_or_1d(y, warn=True)
+    if not len(label_N):
+        raise DataError(f"{name} has no rows (n_samples=0); give at least two rows.")
     missing = np.flatnonzero([_is_missing(value) for value in label_N.tolist()])
     if len(missing):
         raise DataError(
             f"Input {name} contains NaN, infinity or nothing in {len(missing):,} rows, first "
             f"{missing[:10].tolist()}; fill these labels in, or drop the rows."
         )
-    check_classification_targets(label_N)
+    try:
+        check_classification_targets(label_N)
+    except TypeError as error:  # it sorts them
+        kinds = sorted({type(value).__name__ for value in label_N.tolist()})
+        raise DataError(
+            f"{name} mixes labels of types {shown(kinds)}, which have no order; write all in one "
+            "way."
+        ) from error
     return label_N
 
 
@@ -96,15 +105,9 @@ def classes_of(label_N: NDArray[Any]) -> NDArray[Any]:
     """Return the distinct labels, sorted. Shape: (C,).
 
     Raises:
-        DataError: fewer than two, or labels that cannot be sorted.
+        DataError: fewer than two.
     """
-    try:
-        classes = np.unique(label_N)
-    except TypeError as error:
-        kinds = sorted({type(value).__name__ for value in label_N.tolist()})
-        raise DataError(
-            f"y mixes labels of types {shown(kinds)}, which have no order; write all in one way."
-        ) from error
+    classes = np.unique(label_N)
     if len(classes) < 2:
         raise DataError(
             f"y holds 1 class ({classes.tolist()[0]!r}) in {len(label_N):,} rows; choosing needs "

@@ -10,12 +10,11 @@ import pyarrow.parquet as pq
 import torch
 from sklearn.datasets import make_classification
 
+import raysubset as rs
 from raysubset.core.keys import derive_key
 from raysubset.core.lookahead import Lookahead
 from raysubset.strategies.selection import Selection
 from raysubset.strategies.strategy import Strategy
-
-import raysubset as rs  # isort: skip
 
 
 def table(
@@ -44,22 +43,23 @@ def real(folder: Path, name: str, rows: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def by_hand(selector: Any, X: Any, y: Any, budget: int) -> Selection:
-    """What the strategy chooses from factors that scikit-learn's own probabilities give.
+    """What the strategy chooses where scikit-learn gives embeddings and residuals.
 
-    One product per row: embeddings by `transform`, residuals by `predict_proba`.
+    Embeddings by `transform`, residuals by `predict_proba`; no head is looked at.
     """
-    model = selector.estimator_
-    last = model[-1] if hasattr(model, "steps") else model
-    through = model[:-1].transform if hasattr(model, "steps") and len(model) > 1 else np.asarray
-    classes = model.classes_.tolist()
+    last, h_all = selector.estimator_, np.asarray(X)
+    while hasattr(last, "steps"):
+        for _, step in last.steps[:-1]:
+            h_all = step.transform(h_all)
+        last = last.steps[-1][1]
+    p_all = last.predict_proba(h_all)
+    classes = last.classes_.tolist()
     held = set(selector.validation_ids_.tolist())
     pool = np.array([row for row in range(len(y)) if row not in held])
     parts = []
     for rows in (pool, selector.validation_ids_):
-        h = np.asarray(through(X[rows]))
-        p = last.predict_proba(h)
         label = np.array([classes.index(value) for value in np.asarray(y)[rows].tolist()])
-        parts.append((rows, label, h, p))
+        parts.append((rows, label, h_all[rows], p_all[rows]))
     (ids, label, h, p), (_, label_V, h_V, p_V) = parts
     factors = rs.GradientFactors(
         ids_N=torch.from_numpy(ids),

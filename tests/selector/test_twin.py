@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression, LogisticRegressionCV, SGDClassifier
 from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV, SGDClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
@@ -73,7 +73,9 @@ def test_a_stochastic_fit_of_two_classes_gives_them_too():
 
 def test_so_does_a_cross_validated_one():
     X, y = table()
-    model = LogisticRegressionCV(Cs=2, cv=2, l1_ratios=(0,), use_legacy_attributes=False)
+    model = LogisticRegressionCV(
+        Cs=2, cv=2, l1_ratios=(0,), use_legacy_attributes=False, scoring="neg_log_loss"
+    )
     selector = rs.SubsetSelector(
         rs.Glister(), budget=20, estimator=make_pipeline(StandardScaler(), model)
     ).fit(X, y)
@@ -112,9 +114,7 @@ def test_the_command_chooses_the_same_ids_from_the_same_head(tmp_path: Path, see
     model = LogisticRegression().fit(X, y)
     np.savez(tmp_path / "rows.npz", embeddings=X, labels=y)
     np.savez(tmp_path / "head.npz", weight=model.coef_, bias=model.intercept_)
-    files = EmbeddingFiles(
-        embeddings=str(tmp_path / "rows.npz"), head=str(tmp_path / "head.npz")
-    )
+    files = EmbeddingFiles(embeddings=str(tmp_path / "rows.npz"), head=str(tmp_path / "head.npz"))
     ready = of_files(files, selection__fraction=0.1, seed=seed, data__validation=0.2)
     selector = rs.SubsetSelector(
         validation_fraction=0.2, estimator=FrozenEstimator(model), seed=seed

@@ -1,0 +1,327 @@
+"""Laws of the selector: budgets, held-out rows, seeds, threads, tables and labels of any kind."""
+
+import random
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import sparse
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.compose import make_column_transformer
+from sklearn.decomposition import TruncatedSVD
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.frozen import FrozenEstimator
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, SGDClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from threadpoolctl import threadpool_info, threadpool_limits
+
+import raysubset as rs
+from raysubset.core.budget import budget_of
+from raysubset.learn.embedded import EmbeddingFiles, read_parts
+from tests.selector.tables import table
+
+STRATEGIES = [
+    rs.Glister(),
+    rs.Glister(picks=rs.Blocks(3), balance="equal"),
+    rs.Random(),
+    rs.Random(balance="validation"),
+    rs.AdaptiveRandom(balance="pool"),
+]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=repr)
+@pytest.mark.parametrize("fraction", [0.001, 0.1, 0.29, 1.0])
+def test_the_budget_is_exact_and_no_held_out_row_is_chosen(strategy: Any, fraction: float):
+    X, y = table(rows=150)
+    selector = rs.SubsetSelector(strategy, fraction=fraction).fit(X, y)
+    held, ids = selector.validation_ids_, selector.ids_
+    assert len(ids) == len(set(ids.tolist())) == budget_of(fraction, len(y) - len(held))
+    assert not np.isin(ids, held).any() and 0 <= ids.min() and ids.max() < len(y)
+    exact = rs.SubsetSelector(strategy, fraction=0.9, budget=len(ids)).fit(X, y)
+    assert exact.ids_.tolist() == ids.tolist()
+
+
+def test_full_chooses_every_row_that_is_not_held_out():
+    X, y = table()
+    selector = rs.SubsetSelector(rs.Full(), fraction=0.1).fit(X, y)
+    union = np.concatenate([selector.ids_, selector.validation_ids_])
+    assert np.sort(union).tolist() == list(range(len(y)))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25])
+@pytest.mark.parametrize("seed", [0, 7])
+def test_the_rows_held_out_are_those_of_the_command(tmp_path: Any, share: float, seed: int):
+    X, y = table(rows=200, classes=5, features=8)
+    np.savez(tmp_path / "rows.npz", embeddings=X, labels=y)
+    files = EmbeddingFiles(embeddings=str(tmp_path / "rows.npz"))
+    parts = read_parts(files, None, share=share, on_bad_row="refuse", seed=seed)
+    every = [rs.SubsetSelector(s, validation_fraction=share, seed=seed) for s in STRATEGIES]
+    held = {tuple(selector.fit(X, y).validation_ids_.tolist()) for selector in every}
+    assert held == {tuple(parts.validation.id_N.tolist())}
+    assert len(set(y[list(*held)].tolist())) == 5
+
+
+def test_rows_of_ones_own_leave_every_row_to_choose_from():
+    X, y = table(rows=300)
+    selector = rs.SubsetSelector(fraction=1.0).fit(X[:200], y[:200], X[200:], y[200:])
+    assert sorted(selector.ids_.tolist()) == list(range(200))
+    assert len(selector.validation_ids_) == 0
+    budget = rs.SubsetSelector(budget=9)
+    one, other = (budget.fit(X[:200], y[:200], X[k:], y[k:]).ids_.tolist() for k in (200, 260))
+    assert one != other, "they drive the choice"
+
+
+class Recorded(LogisticRegression):
+    """Remembers what it was fitted on, outside of itself: it is cloned."""
+
+    seen: list[np.ndarray] = []  # noqa: RUF012
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+        self.seen.append(np.array(X))
+        return super().fit(X, y, sample_weight)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_no_validation_row_is_ever_fitted_on(own: bool):
+    X, y = table()
+    Recorded.seen.clear()
+    validation = (X[200:], y[200:]) if own else ()
+    N = 200 if own else len(y)
+    model = make_pipeline(StandardScaler(), Recorded())
+    selector = rs.SubsetSelector(estimator=model).fit(X[:N], y[:N], *validation)
+    pool = np.setdiff1d(np.arange(N), selector.validation_ids_)
+    [seen] = Recorded.seen
+    assert np.array_equal(seen, StandardScaler().fit_transform(X[pool]))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=repr)
+def test_a_seed_is_a_choice_and_another_seed_another(strategy: Any):
+    X, y = table()
+    first, again, other = (
+        rs.SubsetSelector(strategy, seed=seed).fit(X, y) for seed in (1, np.int64(1), 2)
+    )
+    assert first.ids_.tolist() == again.ids_.tolist()
+    assert first.gains_.tobytes() == again.gains_.tobytes()
+    assert first.ids_.tolist() != other.ids_.tolist()
+    assert first.validation_ids_.tolist() != other.validation_ids_.tolist()
+
+
+class Watchful(BaseEstimator, TransformerMixin):
+    """Tells how many threads each library of the process may use while it is fitted."""
+
+    threads: list[int] = []  # noqa: RUF012
+
+    def fit(self, X: Any, y: Any = None) -> Any:
+        self.threads.extend(pool["num_threads"] for pool in threadpool_info())
+        self.threads.append(torch.get_num_threads())
+        return self
+
+    def transform(self, X: Any) -> Any:
+        return X
+
+
+def test_fit_and_choice_run_on_one_thread_and_leave_the_process_as_it_was():
+    X, y = table(rows=1500, features=30)
+    estimator = make_pipeline(Watchful(), StandardScaler(), LogisticRegression())
+    found = []
+    before = torch.get_num_threads()
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            with threadpool_limits(limits=count):
+                Watchful.threads.clear()
+                pools = [pool["num_threads"] for pool in threadpool_info()]
+                found.append(rs.SubsetSelector(budget=99, estimator=estimator).fit(X, y))
+                assert set(Watchful.threads) == {1} and len(Watchful.threads) > 1
+                assert [pool["num_threads"] for pool in threadpool_info()] == pools
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(before)
+    one, three = found
+    assert one.ids_.tolist() == three.ids_.tolist()
+    assert one.gains_.tobytes() == three.gains_.tobytes()
+
+
+def test_no_global_random_state_is_read_or_changed():
+    X, y = table(classes=2)
+    estimator = make_pipeline(StandardScaler(), SGDClassifier(loss="log_loss", random_state=None))
+    chosen = []
+    for seed in (0, 1):
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        torch.manual_seed(seed)
+        states = repr(np.random.get_state()), random.getstate()  # noqa: NPY002
+        torch_state = torch.get_rng_state()
+        chosen.append(rs.SubsetSelector(estimator=estimator).fit(X, y))
+        assert (repr(np.random.get_state()), random.getstate()) == states  # noqa: NPY002
+        assert torch.equal(torch.get_rng_state(), torch_state)
+    assert np.array_equal(chosen[0].estimator_[-1].coef_, chosen[1].estimator_[-1].coef_)
+    assert chosen[0].ids_.tolist() == chosen[1].ids_.tolist()
+    other = rs.SubsetSelector(estimator=estimator, seed=1).fit(X, y)
+    fixed = estimator.set_params(sgdclassifier__random_state=4)
+    own = rs.SubsetSelector(estimator=fixed).fit(X, y).estimator_[-1]
+    assert own.random_state == 4
+    assert other.estimator_[-1].random_state != chosen[0].estimator_[-1].random_state
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        lambda y: np.array(["ant", "bee", "cat"])[y],
+        lambda y: np.array(["ant", "bee", "cat"], dtype=object)[y],
+        lambda y: np.array([-7, 3, 1000])[y],
+        lambda y: y.astype(np.float32),
+        lambda y: ["abc"[label] for label in y],
+        lambda y: pd.Series(["ant", "bee", "cat"]).iloc[y],
+        lambda y: pd.Categorical.from_codes(y, ["ant", "bee", "cat"]),
+    ],
+)
+def test_labels_of_any_type_choose_the_same_rows(named: Any):
+    X, y = table()
+    selector, plain = (rs.SubsetSelector(budget=20).fit(X, label) for label in (named(y), y))
+    assert selector.ids_.tolist() == plain.ids_.tolist()
+    labels = selector.classes_[selector.selection_.labels]
+    assert labels.tolist() == np.asarray(named(y))[selector.ids_].tolist()
+
+
+def test_truth_is_a_label_too():
+    X, y = table(classes=2)
+    selector, plain = (rs.SubsetSelector(budget=20).fit(X, label) for label in (y == 1, y))
+    assert selector.ids_.tolist() == plain.ids_.tolist()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda X: X.tolist(),
+        np.asfortranarray,
+        lambda X: X.astype(">f8"),
+        lambda X: X[:, ::-1][:, ::-1],
+        pd.DataFrame,
+        lambda X: pd.DataFrame(X, columns=[f"feature {i}" for i in range(X.shape[1])]),
+    ],
+)
+def test_tables_of_any_kind_choose_the_same_rows(given: Any):
+    X, y = table()
+    selector = rs.SubsetSelector(budget=20).fit(given(X), y)
+    assert selector.ids_.tolist() == rs.SubsetSelector(budget=20).fit(X, y).ids_.tolist()
+    rows, labels = selector.fit_resample(given(X), y)
+    assert np.array_equal(np.asarray(rows), X[selector.ids_])
+    assert np.array_equal(labels, y[selector.ids_])
+
+
+def test_names_of_columns_are_kept_and_asked_of_validation_rows():
+    X, y = table()
+    frame = pd.DataFrame(X, columns=[*"abcdef"])
+    selector = rs.SubsetSelector().fit(frame, y)
+    assert selector.feature_names_in_.tolist() == [*"abcdef"] and selector.n_features_in_ == 6
+    with pytest.raises(ValueError, match="feature names should match"):
+        selector.fit(frame, y, frame.rename(columns={"a": "z"}), y)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_fitted_estimator_is_asked_by_the_names_that_it_knows(alone: bool):
+    X, y = table()
+    frame = pd.DataFrame(X, columns=[*"abcdef"])
+    model: Any = LogisticRegression(max_iter=1000)
+    model = (model if alone else make_pipeline(StandardScaler(), model)).fit(frame, y)
+    named = rs.SubsetSelector(budget=9).fit(frame, y, estimator=model)
+    unnamed = model.fit(X, y)
+    assert (
+        named.ids_.tolist()
+        == rs.SubsetSelector(budget=9).fit(X, y, None, None, unnamed).ids_.tolist()
+    )
+    model.fit(frame, y)
+    with pytest.raises(ValueError, match="feature names should match"):
+        rs.SubsetSelector(budget=9).fit(frame[[*"fedcba"]], y, estimator=model)
+
+
+@pytest.mark.parametrize("output", ["pandas", "default"])
+def test_what_transformers_give_may_be_a_frame(output: Any):
+    X, y = table()
+    model = make_pipeline(StandardScaler(), LogisticRegression()).set_output(transform=output)
+    chosen = rs.SubsetSelector(budget=9, estimator=model).fit(X, y)
+    assert chosen.ids_.tolist() == rs.SubsetSelector(budget=9).fit(X, y).ids_.tolist()
+
+
+@pytest.mark.parametrize("kind", [sparse.csr_matrix, sparse.csc_array, sparse.coo_matrix])
+@pytest.mark.parametrize("strategy", [rs.Glister(), rs.Glister(gradient="bias")], ids=repr)
+@pytest.mark.parametrize("alone", [False, True])
+def test_sparse_rows_choose_as_dense_ones(kind: Any, strategy: Any, alone: bool):
+    X, y = table()
+    X = np.where(np.abs(X) > 0.7, X, 0)
+    model: Any = LogisticRegression(max_iter=1000)
+    model = model if alone else make_pipeline(StandardScaler(with_mean=False), model)
+    frozen = FrozenEstimator(model.fit(X, y))
+    selector = rs.SubsetSelector(strategy, budget=20, estimator=frozen)
+    dense = selector.fit(X, y).ids_.tolist()
+    assert selector.fit(kind(X), y).ids_.tolist() == dense
+    rows, _ = selector.fit_resample(kind(X), y)
+    assert np.array_equal(rows.toarray(), X[dense])
+    assert len(rs.SubsetSelector(strategy, budget=20).fit(kind(X), y).ids_) == 20
+
+
+def test_what_pipelines_take_is_theirs_to_check():
+    X, y = table()
+    frame = pd.DataFrame(X, columns=[*"abcdef"])
+    frame["town"] = np.where(X[:, 0] > 0, "Oslo", "Rome")
+    frame.loc[3, "a"] = np.nan
+    columns = make_column_transformer(
+        (OneHotEncoder(), ["town"]),
+        (make_pipeline(SimpleImputer(), StandardScaler()), [*"abcdef"]),
+    )
+    model = make_pipeline(columns, LogisticRegression(max_iter=1000))
+    selector = rs.SubsetSelector(budget=20, estimator=model).fit(frame, y)
+    pool = np.setdiff1d(np.arange(len(y)), selector.validation_ids_)
+    model.fit(frame.iloc[pool], y[pool])
+    embedded = columns.transform(frame)
+    by_hand = rs.SubsetSelector(budget=20, estimator=FrozenEstimator(model[-1])).fit(embedded, y)
+    assert by_hand.ids_.tolist() == selector.ids_.tolist()
+
+
+@pytest.mark.parametrize("reduced", [False, True])
+def test_so_is_text(reduced: bool):
+    y = np.arange(90) % 3
+    words = [f"{'red green blue'.split()[label]} {row % 7} word" for row, label in enumerate(y)]
+    steps: list[Any] = [CountVectorizer(token_pattern=r"\w+")]
+    steps += [TruncatedSVD(4, random_state=0)] if reduced else []
+    model = make_pipeline(*steps, LogisticRegression(max_iter=1000))
+    for strategy in (rs.Glister(), rs.Glister(gradient="bias"), rs.Random()):
+        selector = rs.SubsetSelector(strategy, budget=9, estimator=model)
+        chosen, labels = selector.fit_resample(words, y)
+        assert chosen == [words[i] for i in selector.ids_]
+        assert labels.tolist() == y[selector.ids_].tolist()
+
+
+def test_half_the_bits_choose_by_factors_of_half_the_bits():
+    X, y = table()
+    model = FrozenEstimator(LogisticRegression().fit(X, y))
+    whole, half = (
+        rs.SubsetSelector(budget=20, estimator=model).fit(X.astype(kind), y)
+        for kind in (np.float64, np.float32)
+    )
+    assert whole.ids_.tolist() == half.ids_.tolist()
+    assert whole.gains_.tobytes() != half.gains_.tobytes()
+    np.testing.assert_allclose(whole.gains_, half.gains_, rtol=1e-4, atol=1e-6)
+
+
+def test_a_head_may_know_more_classes_than_the_rows_have():
+    X, y = table(classes=4)
+    model = LogisticRegression(max_iter=1000).fit(X, y)
+    few = y > 1
+    selector = rs.SubsetSelector(budget=10).fit(X[few], y[few], estimator=model)
+    assert selector.classes_.tolist() == [0, 1, 2, 3]
+    assert set(selector.selection_.labels.tolist()) == {2, 3}
+
+
+def test_what_reads_no_model_fits_none():
+    X, y = table()
+    forest = RandomForestClassifier()
+    selector = rs.SubsetSelector(rs.Random(), estimator=forest).fit(X, y)
+    assert selector.estimator_ is None and not hasattr(forest, "estimators_")
+    assert np.isnan(selector.gains_).all() and (selector.weights_ == 1).all()
