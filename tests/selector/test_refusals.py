@@ -132,6 +132,7 @@ ROWS = [
     ((X, changed(Y, float, 3, np.nan)), r"y contains NaN.*1 rows, first \[3\]"),
     ((X, changed(Y, object, 7, None)), r"y contains NaN, infinity or nothing.*\[7\]"),
     ((X, pd.Series(changed(Y, object, 2, pd.NA), dtype="Int64")), r"first \[2\]"),
+    ((X, changed(Y, object, 9, pd.NA)), r"y contains NaN, infinity or nothing.*first \[9\]"),
     ((X, np.full(120, "a")), r"y holds 1 class \('a'\) in 120 rows"),
     ((X, changed(Y, object, 0, "a")), "types int, str, which have no order"),
     ((X[:0], Y[:0]), "y has no rows"),
