@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from raysubset.core.observations import Observations as Observations
     from raysubset.errors import RaySubsetError as RaySubsetError
     from raysubset.experiment import Experiment as Experiment
+    from raysubset.selector.subset_selector import SubsetSelector as SubsetSelector
     from raysubset.strategies.full import Full as Full
     from raysubset.strategies.glister import Glister as Glister
     from raysubset.strategies.picks import Block as Block
@@ -51,6 +52,7 @@ _HOME = {
     "Diversity": "strategies.regularizers",
     "RandomFill": "strategies.regularizers",
     "Selection": "strategies.selection",
+    "SubsetSelector": "selector.subset_selector",
     "Experiment": "experiment",
     "RaySubsetError": "errors",
 }

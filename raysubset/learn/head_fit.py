@@ -10,6 +10,7 @@ import numpy as np
 from raysubset.core.keys import derive_key
 from raysubset.errors import DataError
 from raysubset.learn.embedded import LinearHead
+from raysubset.learn.linear_model import head_of
 from raysubset.learn.sources.rows import shown
 from raysubset.learn.sources.strata import allot, draw
 
@@ -51,9 +52,7 @@ def fit_head(parts: Parts, *, seed: int) -> LinearHead:
         warnings.simplefilter("always", ConvergenceWarning)
         model.fit((embedding_NH - mean_H) / std_H, pool.label_N[drawn])
     short = any(issubclass(warning.category, ConvergenceWarning) for warning in told)
-    weight, bias = model.coef_, model.intercept_
-    if len(weight) == 1:  # two classes: one row of differences
-        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    weight, bias = head_of(model)
     weight_CH = (weight / std_H).astype(np.float32)
     bias_C = (bias - (weight / std_H) @ mean_H).astype(np.float32)
     validation = parts.validation
