@@ -22,6 +22,7 @@ from raysubset.learn.outside.asked import Asked
 from raysubset.learn.outside.here import score_and_choose_here
 from raysubset.learn.outside.rows import both_rows
 from raysubset.learn.outside.scorer import Arithmetic, Outside
+from raysubset.learn.outside.untouched import callers_modes_off
 from raysubset.strategies.glister import Glister
 from raysubset.strategies.selection import Selection
 from raysubset.strategies.strategy import Strategy
@@ -135,11 +136,12 @@ def select(
         num_workers=num_workers,
         progress=progress or _nobody,
     )
-    if not asked.reads_model:
-        return asked.unscored()
     arithmetic = Arithmetic.here(autocast, threads)
-    outside = asked.seen(unwrapped(model), adapter, head, drawn, arithmetic)
-    return _by(outside, asked, ray, patience)
+    with callers_modes_off():
+        if not asked.reads_model:
+            return asked.unscored()
+        outside = asked.seen(unwrapped(model), adapter, head, drawn, arithmetic)
+        return _by(outside, asked, ray, patience)
 
 
 def _by(outside: Outside, asked: Asked, wanted: Ray, patience: tuple[Any, float]) -> Selection:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 import ray
+import ray.cloudpickle as cloudpickle
 import torch
 from ray._private.state import available_resources_per_node
 from torch import nn
@@ -127,7 +128,8 @@ def room_here(
     elif devices[0].type == "cuda" and not places(all_nodes(asked), "cuda"):
         why = "the model is on a GPU, and the cluster has none"
     else:
-        room = room_for_scorers(asked, all_nodes(asked))
+        with _said_in_python():
+            room = room_for_scorers(asked, all_nodes(asked))
         spare = places(free, room.device)
         if asked.scorers != "auto" or wanted == "always":
             return room
@@ -172,16 +174,13 @@ def score_and_choose_on_ray(
         DataError: a model or dataset that cannot be pickled, and so not be sent.
         RoomError, CrewLost: no room in time; scorers died or fell silent.
     """
-    try:
-        with ExitStack() as ending:
-            refuse_other_versions()
-            wait_for_room(room, asked)
-            scorers = Scorers(_put(outside), room, asked, "select", OutsideActor)
-            ending.callback(scorers.close)
-            scorers.wait_until_ready()
-            return score_and_choose_with(scorers, outside, ranges, choice, progress)
-    except (CrewLost, RoomError) as error:
-        raise type(error)(in_python(error)) from error
+    with _said_in_python(), ExitStack() as ending:
+        refuse_other_versions()
+        wait_for_room(room, asked)
+        scorers = Scorers(_put(outside), room, asked, "select", OutsideActor)
+        ending.callback(scorers.close)
+        scorers.wait_until_ready()
+        return score_and_choose_with(scorers, outside, ranges, choice, progress)
 
 
 def score_and_choose_with(
@@ -211,6 +210,15 @@ def score_and_choose_with(
         "scoring_retries": float(scored.retries),
     }
     return chosen, facts
+
+
+@contextmanager
+def _said_in_python() -> Generator[None]:
+    """Tell errors about options of the command as errors about arguments."""
+    try:
+        yield
+    except (CrewLost, RoomError) as error:
+        raise type(error)(in_python(error)) from error
 
 
 def in_python(error: RaySubsetError) -> str:
@@ -277,7 +285,7 @@ def _unsent(outside: Outside, error: Exception) -> DataError:
     }
     for name, part in parts.items():
         try:
-            ray.cloudpickle.dumps(part)
+            cloudpickle.dumps(part)  # pyright: ignore[reportPrivateImportUsage]
         except Exception as cause:  # as above
             first = str(cause).strip().splitlines()[0] if str(cause).strip() else ""
             told = f"{name} cannot be pickled ({type(cause).__name__}: {first})"

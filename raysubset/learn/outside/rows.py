@@ -237,6 +237,7 @@ def _refuse_others(given: Any, name: str) -> None:
             f"{name}=loader.dataset), and collate_fn=loader.collate_fn where it has its own."
         )
     by_position = hasattr(given, "__len__") and hasattr(given, "__getitem__")
+    by_position |= isinstance(given, Dataset)
     if isinstance(given, IterableDataset) or not by_position:
         raise DataError(
             f"{name} is a {type(given).__name__}, which cannot be read by position; ids are "

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 _COMPILED = "_compiled_call_impl"  # where nn.Module.compile() puts what is called instead
+
+
+@contextmanager
+def callers_modes_off() -> Generator[None]:
+    """Leave a caller's inference mode and autocast: what chooses is computed in full fp32."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(mode=False))
+        stack.enter_context(torch.no_grad())
+        for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+            stack.enter_context(torch.autocast(device, enabled=False))
+        yield
 
 
 @contextmanager
@@ -28,7 +39,7 @@ def untouched(model: nn.Module) -> Generator[None]:
         for module in modules
         for name, buffer in module.named_buffers(recurse=False)
     ]
-    with torch.inference_mode(mode=False), torch.no_grad():
+    with torch.no_grad():
         try:
             for module, call in zip(modules, compiled, strict=True):
                 module.training = False
