@@ -19,6 +19,7 @@ import ray
 import ray.cloudpickle as cloudpickle
 import torch
 from ray._private.state import available_resources_per_node
+from ray.util.client import ray as client
 from torch import nn
 
 from raysubset.cluster.blocks import Located, carried
@@ -121,16 +122,17 @@ def room_here(
     Raises:
         RoomError: the same, where Ray is wanted; or more scorers asked for than there is room.
     """
-    devices, free = devices_of(outside.model), list(available_resources_per_node().values())
-    why = ""
-    if len(devices) > 1 or devices[0].type not in ("cpu", "cuda"):
+    devices = devices_of(outside.model)
+    if client.is_connected():
+        why = "this process is a Ray client (ray://), and scorers are started by a job on the cluster alone"
+    elif len(devices) > 1 or devices[0].type not in ("cpu", "cuda"):
         why = f"the model lies on {', '.join(str(device) for device in devices)}"
     elif devices[0].type == "cuda" and not places(all_nodes(asked), "cuda"):
         why = "the model is on a GPU, and the cluster has none"
     else:
         with _said_in_python():
             room = room_for_scorers(asked, all_nodes(asked))
-        spare = places(free, room.device)
+        spare = places(list(available_resources_per_node().values()), room.device)
         if asked.scorers != "auto" or wanted == "always":
             return room
         if spare:

@@ -193,3 +193,23 @@ def test_a_model_on_a_device_travels_without_it(monkeypatch: pytest.MonkeyPatch)
 
 class Elsewhere:
     type = "cuda"
+
+
+@pytest.mark.parametrize("why", ["client", "places", "no gpu"])
+def test_a_model_that_ray_cannot_serve_is_scored_here_or_refused(
+    why: str, monkeypatch: pytest.MonkeyPatch
+):
+    from types import SimpleNamespace
+
+    from raysubset.cluster import outside
+
+    cpu, cuda = SimpleNamespace(type="cpu"), SimpleNamespace(type="cuda")
+    devices = {"client": [cpu], "places": [cpu, cuda], "no gpu": [cuda]}[why]
+    monkeypatch.setattr(outside, "devices_of", lambda _: devices)
+    monkeypatch.setattr(outside.client, "is_connected", lambda: why == "client")
+    monkeypatch.setattr(outside, "all_nodes", lambda _: [{"CPU": 8.0}])
+    model: Any = SimpleNamespace(model=made())
+    asked = outside.settings("auto", 60.0, made())
+    assert outside.room_here(model, asked=asked, wanted="auto") is None
+    with pytest.raises(RoomError, match='ray="never"'):
+        outside.room_here(model, asked=asked, wanted="always")

@@ -12,12 +12,9 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "fresh_ids_every_few_epochs.p
 
 
 @pytest.mark.parametrize("strategy", ["glister", "adaptive-random"])
-def test_each_choice_is_fresh_and_repeats_by_seed(strategy: str):
+def test_each_choice_is_fresh(strategy: str):
     main: Any = runpy.run_path(str(EXAMPLE))["main"]
-    words = ["--strategy", strategy, "--epochs", "12", "--every", "4"]
-    score, chosen = main(words)
-    again, twin = main(words)
-    assert score == again and [s.ids.tolist() for s in chosen] == [s.ids.tolist() for s in twin]
+    score, chosen = main(["--strategy", strategy, "--epochs", "9", "--every", "3"])
     assert [s.round for s in chosen] == [0, 1, 2]
     assert len({s.ids.tobytes() for s in chosen}) == 3
     assert all(len(s) == s.num_pool // 10 == len(set(s.ids.tolist())) for s in chosen)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -73,6 +75,13 @@ def test_the_ids_are_those_of_greedy_on_written_out_gradients(seed: int, gradien
     assert (len(chosen), chosen.num_pool, chosen.num_classes, chosen.round) == (9, N, C, 0)
 
 
+def hugging_face(xy: Any) -> Any:
+    from datasets import Dataset
+
+    table = {"pixel_values": xy[0].numpy(), "label": xy[1].numpy(), "row": list(range(len(xy[0])))}
+    return Dataset.from_dict(table).with_format("torch")
+
+
 FORMS: dict[str, Callable[[], Any]] = {
     "tuple": lambda: select(made(), Items(TRAIN, "tuple"), Items(VAL, "tuple")),
     "list": lambda: select(made(), Items(TRAIN, "list"), Items(VAL, "list")),
@@ -93,6 +102,7 @@ FORMS: dict[str, Callable[[], Any]] = {
     "labels count": lambda: select(
         made(), Items((TRAIN[0], 0 * TRAIN[1]), "tuple"), VAL, labels=TRAIN[1].numpy()
     ),
+    "hugging face": lambda: select(made(AsDict), hugging_face(TRAIN), hugging_face(VAL)),
     "loader processes": lambda: select(made(), Items(TRAIN, "tuple"), VAL, num_workers=2),
     "collate_fn": lambda: select(
         made(),
@@ -122,6 +132,36 @@ FORMS: dict[str, Callable[[], Any]] = {
 @pytest.mark.parametrize("form", FORMS)
 def test_no_form_of_model_or_dataset_changes_a_bit(form: str):
     assert same(FORMS[form](), expected())
+
+
+def test_a_model_of_a_training_rank_is_scored_alone(tmp_path: Path):
+    """DistributedDataParallel is unwrapped: nobody waits for the other ranks."""
+    from torch import distributed
+
+    store = f"file://{tmp_path / 'store'}"
+    distributed.init_process_group("gloo", init_method=store, rank=0, world_size=1)
+    try:
+        wrapped = nn.parallel.DistributedDataParallel(made())
+        assert same(select(torch.compile(wrapped, backend="eager"), TRAIN, VAL), expected())
+    finally:
+        distributed.destroy_process_group()
+
+
+def test_batches_are_let_go_as_they_are_scored():
+    """What is kept of an example is its factors: no more than two batches lie in memory."""
+    alive: list[weakref.ref[torch.Tensor]] = []
+    most = 0
+
+    def collate(items: list[Any]) -> Any:
+        nonlocal most
+        x = torch.stack([x for x, _ in items])
+        alive.append(weakref.ref(x))
+        most = max(most, sum(ref() is not None for ref in alive))
+        return x, torch.tensor([y for _, y in items])
+
+    rows = Items(TRAIN, "tuple"), Items(VAL, "tuple")
+    rs.select(made(), *rows, batch_size=4, collate_fn=collate)
+    assert len(alive) > 30 and most <= 2
 
 
 def test_a_call_within_a_persons_own_contexts_is_the_same():

@@ -88,7 +88,8 @@ class Adapted(nn.Module):
 
     def forward(self, first: Tensor) -> Tensor:
         """Return the logits of the batch that was taken; `first` only stands for it."""
-        args, named = self._takes.of(self._batch)
+        batch, self._batch = self._batch, Batch()  # what is scored is let go
+        args, named = self._takes.of(batch)
         output = self.__dict__["model"](*args, **named)
         return logits_in(output) if self.adapter is None else self._adapted(output)
 

@@ -11,7 +11,7 @@ from raysubset.errors import ModelError, RaySubsetError
 from raysubset.learn.full_head import FullHead
 from raysubset.learn.head import Head, find_head
 from raysubset.learn.outside.adapted import Adapted
-from raysubset.learn.outside.batches import Batch, checked_labels
+from raysubset.learn.outside.batches import checked_labels
 from raysubset.learn.outside.chance import draw_by
 from raysubset.learn.outside.rows import OutsideRows
 from raysubset.learn.outside.scorer import (
@@ -33,23 +33,22 @@ def with_head(outside: Outside, head: str | None, device: torch.device) -> Outsi
             head that is not there or ambiguous, labels that are no classes.
     """
     with at_work(outside, device):
-        batch = outside.pool.batch(outside.pool.id_N[: outside.batch_size])
-        shell = Adapted(outside.model, outside.adapter)
-        # Before the head is known only where a batch goes is asked of the scorer.
-        probe = replace(outside, head=Head(name="", in_features=0, num_classes=2))
-        moved = OutsideScorer(probe, device).laid_out(batch)
-        draw_by(derive_key(outside.seed, "look"), device)
-        found = _found(shell, moved, head)
-        outside = replace(outside, head=found)
+        outside = replace(outside, head=_found(outside, head, device))
         scorer = OutsideScorer(outside, device)
         for part in (outside.pool, outside.validation):
             _look(scorer, part)
     return outside
 
 
-def _found(shell: Adapted, batch: Batch, head: str | None) -> Head:
+def _found(outside: Outside, head: str | None, device: torch.device) -> Head:
+    """Return the head that the first batch of the pool shows."""
+    # Before the head is known only where a batch goes is asked of the scorer.
+    probe = replace(outside, head=Head(name="", in_features=0, num_classes=2))
+    batch = outside.pool.batch(outside.pool.id_N[: outside.batch_size])
+    batch = OutsideScorer(probe, device).laid_out(batch)
+    draw_by(derive_key(outside.seed, "look"), device)
     try:
-        return find_head(shell.on(batch), batch.first, head)
+        return find_head(Adapted(outside.model, outside.adapter).on(batch), batch.first, head)
     except ModelError as error:
         if isinstance(error.__cause__, RaySubsetError):
             raise error.__cause__ from None  # it says by itself what is wrong
@@ -60,7 +59,10 @@ def _in_python(message: str) -> str:
     """Return a message about the command's options as one about arguments."""
     told = message.replace("--model.head NAME", 'head="NAME"').replace("model.head=", "head=")
     if _FIT in told:
-        told = told.partition(_FIT)[0] + "; give items that it takes, or a collate_fn"
+        told = (
+            f"{told.partition(_FIT)[0]}; give items that it takes (a transform; "
+            "with_format('torch') for Hugging Face), or a collate_fn that makes them"
+        )
     return told.replace(
         "wrap it so that forward returns the logits alone", "give adapter= to return the logits"
     )

@@ -50,11 +50,12 @@ def choose_unscored(
         return labels_of(rows, ids_K, batch_size=batch_size, num_workers=num_workers)
 
     if balance == "none":
-        ground_set = LocalGroundSet(GradientFactors.from_labels(np.zeros(len(pool), int), 1))
-        chosen = strategy.select(ground_set, Lookahead.from_labels([0], 1), budget, key, epochs)
-        label_K = labels(pool, pool.id_N[chosen.ids])
+        unlabelled = GradientFactors.from_labels(np.zeros(len(pool), int), 1, pool.id_N)
+        lookahead = Lookahead.from_labels([0], 1)
+        chosen = strategy.select(LocalGroundSet(unlabelled), lookahead, budget, key, epochs)
+        label_K = labels(pool, chosen.ids)
         classes = int(label_K.max() if pool.label_N is None else pool.label_N.max()) + 1
-        return replace(chosen, ids=pool.id_N[chosen.ids], labels=label_K, num_classes=classes)
+        return replace(chosen, labels=label_K, num_classes=classes)
     label_N = labels(pool, pool.id_N)
     label_V = labels(validation, validation.id_N) if balance == "validation" else label_N[:1]
     classes = int(max(label_N.max(), label_V.max())) + 1
