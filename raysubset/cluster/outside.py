@@ -124,7 +124,7 @@ def room_here(
     """
     devices = devices_of(outside.model)
     if client.is_connected():
-        why = "this process is a Ray client (ray://), and scorers are started from the cluster alone"
+        why = "this process is a Ray client (ray://), and scorers start from the cluster alone"
     elif len(devices) > 1 or devices[0].type not in ("cpu", "cuda"):
         why = f"the model lies on {', '.join(str(device) for device in devices)}"
     elif devices[0].type == "cuda" and not places(all_nodes(asked), "cuda"):

@@ -134,6 +134,10 @@ def test_no_form_of_model_or_dataset_changes_a_bit(form: str):
     assert same(FORMS[form](), expected())
 
 
+def asks_the_others(*_: Any) -> None:
+    raise AssertionError("a forward of the wrapper waits for the other ranks")
+
+
 def test_a_model_of_a_training_rank_is_scored_alone(tmp_path: Path):
     """DistributedDataParallel is unwrapped: nobody waits for the other ranks."""
     from torch import distributed
@@ -142,7 +146,9 @@ def test_a_model_of_a_training_rank_is_scored_alone(tmp_path: Path):
     distributed.init_process_group("gloo", init_method=store, rank=0, world_size=1)
     try:
         wrapped = nn.parallel.DistributedDataParallel(made())
-        assert same(select(torch.compile(wrapped, backend="eager"), TRAIN, VAL), expected())
+        wrapped.register_forward_pre_hook(asks_the_others)
+        compiled = torch.compile(wrapped, backend="eager")
+        assert same(select(compiled, TRAIN, VAL, head="fc"), expected())
     finally:
         distributed.destroy_process_group()
 
