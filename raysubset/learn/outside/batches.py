@@ -126,7 +126,25 @@ def checked_labels(value: Any, ids_B: np.ndarray, num_classes: int, name: str) -
     Raises:
         DataError: no whole numbers, another shape, or out of range.
     """
-    where = f"{name} ids {ids_B[0]}-{ids_B[-1]}"
+    label = _whole_numbers(value, f"{name} ids {ids_B[0]}-{ids_B[-1]}", name)
+    if label.shape != (len(ids_B),):
+        raise DataError(
+            f"the labels of {name} ids {ids_B[0]}-{ids_B[-1]} have shape {tuple(label.shape)} for "
+            f"{len(ids_B)} examples; give one class for each."
+        )
+    label_B = label.detach().cpu().numpy().astype(np.int64)
+    bad = np.flatnonzero((label_B < 0) | (label_B >= num_classes))
+    if len(bad):
+        raise DataError(
+            f"{name} has label {label_B[bad[0]]} at id {ids_B[bad[0]]}; labels must lie in "
+            f"0..{num_classes - 1}, the model's classes (ids: {ids_B[bad[:10]].tolist()}). Number "
+            "the classes from 0, or build the model with as many outputs."
+        )
+    return label_B
+
+
+def _whole_numbers(value: Any, where: str, name: str) -> Tensor:
+    """Return labels as a tensor of whole numbers."""
     label = torch.as_tensor(value) if isinstance(value, np.ndarray) else value
     if not isinstance(label, Tensor):
         inner = (
@@ -141,20 +159,7 @@ def checked_labels(value: Any, ids_B: np.ndarray, num_classes: int, name: str) -
             f"the labels of {where} have type {label.dtype}; they must be whole numbers (int64), "
             "the class of each example. Multi-label and regression targets have none."
         )
-    if label.shape != (len(ids_B),):
-        raise DataError(
-            f"the labels of {where} have shape {tuple(label.shape)} for {len(ids_B)} examples; "
-            "give one class for each."
-        )
-    label_B = label.detach().cpu().numpy().astype(np.int64)
-    bad = np.flatnonzero((label_B < 0) | (label_B >= num_classes))
-    if len(bad):
-        raise DataError(
-            f"{name} has label {label_B[bad[0]]} at id {ids_B[bad[0]]}; labels must lie in "
-            f"0..{num_classes - 1}, the model's classes (ids: {ids_B[bad[:10]].tolist()}). Number "
-            "the classes from 0, or build the model with as many outputs."
-        )
-    return label_B
+    return label
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
