@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from raysubset.core.observations import Observations as Observations
     from raysubset.errors import RaySubsetError as RaySubsetError
     from raysubset.experiment import Experiment as Experiment
+    from raysubset.in_loop import select as select
     from raysubset.selector.subset_selector import SubsetSelector as SubsetSelector
     from raysubset.strategies.full import Full as Full
     from raysubset.strategies.glister import Glister as Glister
@@ -54,6 +55,7 @@ _HOME = {
     "Selection": "strategies.selection",
     "SubsetSelector": "selector.subset_selector",
     "Experiment": "experiment",
+    "select": "in_loop",
     "RaySubsetError": "errors",
 }
 

@@ -114,12 +114,20 @@ class Scorers:
     """The actors, and how ranges are spread over them."""
 
     def __init__(
-        self, problem_ref: Any, room: Room, resources: ResourceSettings, run: str = "run"
+        self,
+        problem_ref: Any,
+        room: Room,
+        resources: ResourceSettings,
+        run: str = "run",
+        envelope: type[Any] = GradientActor,
     ) -> None:
-        """Start the actors of a run; they build their models while the crew does."""
+        """Start the actors of a run; they build their models while the crew does.
+
+        `envelope` is `GradientActor`, or a class with its verbs for what else `problem_ref` holds.
+        """
         self.resources = resources
         self.on_gpu = room.device == "cuda"
-        host = ray.remote(GradientActor).options(
+        host = ray.remote(envelope).options(
             num_cpus=1,
             num_gpus=1 if self.on_gpu else 0,
             max_restarts=resources.max_failures,

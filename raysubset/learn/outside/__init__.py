@@ -1,0 +1,1 @@
+"""People's own models and datasets, read as they are: what `raysubset.select` scores."""
