@@ -32,8 +32,10 @@ from raysubset.learn.scoring import RowRange
 from raysubset.learn.skipped import note_of, summary
 from raysubset.learn.sources import Sources, load_sources
 from raysubset.learn.sources.pixels import memory_bytes
+from raysubset.learn.transform import read_transform
+from raysubset.learn.untaught import untaught_notes
 from raysubset.ledger import Ledger
-from raysubset.listed import list_once, table_of_parts
+from raysubset.listed import list_once, table_of_parts, transform_once
 from raysubset.logs import fields
 from raysubset.named import filters_of, strategy_of
 from raysubset.schedule import KEPT, Phase, plan
@@ -77,7 +79,10 @@ class Prepared:
 
 
 def prepare(
-    experiment: Experiment, sources: Sources | None = None, import_from: str | None = None
+    experiment: Experiment,
+    sources: Sources | None = None,
+    import_from: str | None = None,
+    begun: Path | None = None,
 ) -> Prepared:
     """Load, split, filter, plan and check.
 
@@ -85,6 +90,8 @@ def prepare(
         experiment: resolved; its ranks are settled by this machine where nobody did before.
         sources: the data, where it is loaded already; see `load_data`.
         import_from: the folder of a person's model; None for the working one.
+        begun: the folder of the run that goes on, whose columns a table must still have, in
+            whatever order; None for a run of its own.
 
     Raises:
         ConfigError, DataError, ModelError, BudgetError: bad input, named with its remedy.
@@ -100,6 +107,7 @@ def prepare(
         seed=experiment.seed,
         sources=sources,
         import_from=import_from,
+        like=read_transform(begun),
     )
     filters = filters_of(experiment.selection.filters)
     verdict = filter_pool(problem.parts.pool, filters)
@@ -259,6 +267,8 @@ def open_ledger(prepared: Prepared, path: str | Path, *, resume: bool = False) -
     with ExitStack() as until_listed:
         until_listed.callback(ledger.close)
         list_once(ledger.path, prepared.given[0].parts)
+        if ledger.done == 0:  # later, no manifest would name it: a run of an older version
+            transform_once(ledger.path, prepared.given[0].transform)
         until_listed.pop_all()
     return ledger
 
@@ -356,6 +366,7 @@ def notes_of(experiment: Experiment, problem: Problem, verdict: Verdict) -> tupl
     for part in (parts.pool, parts.validation, parts.tuning, parts.test):
         notes += [note for note in (part.notes if part else ()) if note not in notes]
     notes += note_of(parts.skipped)
+    notes += untaught_notes(parts)
     notes += overlap_notes(parts)
     dropped = int((~verdict.keep_N).sum())
     if dropped:
