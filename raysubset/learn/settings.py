@@ -93,7 +93,7 @@ def _split_names(value: Any) -> Any:
     items = [value] if isinstance(value, str) else value
     if not isinstance(items, (list, tuple)) or not all(isinstance(item, str) for item in items):
         return value
-    names = (name.strip() for item in items for name in re.findall(r'"[^"]*"|[^,]+', item))
+    names = (name.strip() for item in items for name in re.findall(r'\s*("[^"]*"|[^,]+)', item))
     return tuple(dict.fromkeys(name for name in names if name))
 
 
