@@ -172,6 +172,21 @@ def test_a_run_that_stopped_goes_on_with_columns_in_another_order(source: Path, 
         assert keys[0] == keys[1]
 
 
+def test_a_run_killed_before_its_transform_was_written_writes_it_when_it_goes_on(
+    source: Path, tmp_path: Path
+):
+    cut = tmp_path / "cut"
+    with pytest.raises(_StopNow):
+        run_local(ready(source), cut, watch=Watcher(stop_in_round(0)))
+    shutil.rmtree(cut / "rounds" / "0000", ignore_errors=True)
+    (cut / TRANSFORM).unlink()
+    run_local(ready(source), cut, resume=True)
+    mine = ready(source).problem.transform
+    stored = read_transform(cut)
+    assert stored is not None and mine is not None and stored.columns == mine.columns
+    assert verify(cut, gains=False).exit_code == 0
+
+
 CHANGED = {
     "missing": (lambda t: t.drop_columns(["age"]), "column 'age' (number) is missing"),
     "new": (lambda t: t.append_column("x", t["zone"]), "column 'x' (number) is new"),
