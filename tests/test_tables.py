@@ -28,6 +28,8 @@ from raysubset.local_run import run_local
 from raysubset.preparation import Prepared, prepare
 from raysubset.records import read_table
 from raysubset.report.run_report import write_report
+from raysubset.selecting.point import stored_values
+from raysubset.selecting.ready import from_checkpoint
 from raysubset.verifying.examination import verify
 from tests.learn.sources_on_disk import write_table
 from tests.small_runs import Left, Watcher, assert_same_run
@@ -241,6 +243,13 @@ def test_a_runs_model_chooses_from_another_table_through_the_runs_own_transform(
     assert "'Kyiv' (1 rows)" in told and "means and scales are the run's own" in told
     table = read_table(out / "selection.parquet")
     assert table["key"].to_pylist() == [columns["name"][i] for i in table["id"].to_pylist()]
+    values = stored_values(str(run))
+    values["data"]["path"] = str(other)
+    chosen = from_checkpoint(Experiment.of(values), str(run)).problem
+    stored = read_transform(run)
+    assert stored is not None and chosen.parts.pool.columns == stored.columns
+    np.testing.assert_array_equal(chosen.normalize.mean, stored.normalize.mean)
+    np.testing.assert_array_equal(chosen.normalize.std, stored.normalize.std)
     # the same rows under the run's own path go in as they always did
     same = ["select", "--checkpoint", str(run), "--run-dir", str(tmp_path / "same"), "--local"]
     assert call(same)[0] == 0 and "the run's own" not in capsys.readouterr().out

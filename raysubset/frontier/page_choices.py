@@ -43,11 +43,8 @@ def choices_of(
         words += f"; {len(shown)} of them, evenly over the ids" if len(ids) > SHOWN_IDS else ""
         words += _suspected_among(ids, found)
         captions = {
-            i: (
-                found.class_name(named[i][0]),
-                called(i, named[i][1]) + ", suspected" * (i in suspected),
-            )
-            for i in shown
+            i: (found.class_name(label), called(i, key) + ", suspected" * (i in suspected))
+            for i, (label, key) in ((i, named[i]) for i in shown)
         }
         told.append(
             {
