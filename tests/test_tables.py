@@ -315,6 +315,19 @@ def test_every_choice_report_and_export_tells_the_persons_own_keys(run: Path, tm
     assert named and all(k.replace("=", "\\=") in text or k in text for k in named)
 
 
+def test_ids_that_an_older_version_exported_without_keys_are_whole(run: Path, tmp_path: Path):
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    path = export(copy, "json")
+    assert verify(copy, gains=False).exit_code == 0
+    told = json.loads(path.read_text())
+    del told["keys"]
+    path.write_text(json.dumps(told) + "\n")
+    assert verify(copy, gains=False).exit_code == 0
+    told["ids"][0] += 1
+    path.write_text(json.dumps(told) + "\n")
+    assert verify(copy, gains=False).exit_code == 1
+
+
 def test_explain_takes_a_key_and_says_what_was_meant(run: Path, capsys: pytest.CaptureFixture[str]):
     by_id, by_key = explain(run, 7), explain(run, key="p/007")
     assert by_id == by_key and by_id.key == "p/007"
