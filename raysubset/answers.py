@@ -12,11 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from raysubset.chain import MANIFEST
+from raysubset.chain import MANIFEST, PARTS
 from raysubset.errors import ConfigError, RunFolderError
 from raysubset.files import refuse_links_out
+from raysubset.keyed import IN_ORDER, rows_named
 from raysubset.learn.skipped import no_formula
-from raysubset.records import read_history, read_table, write_table
+from raysubset.records import read_history, read_pool_keys, read_table, write_table
 from raysubset.schedule import PROXY
 from raysubset.storage.addresses import is_uri, without_credentials
 from raysubset.storage.staging import shown
@@ -68,26 +69,32 @@ class Explanation:
     rounds: int
 
 
-def explain(run: str | Path, id_: int) -> Explanation:
-    """Return in which rounds an id was chosen, at which rank and gain.
+def explain(run: str | Path, id_: int | None = None, *, key: str | None = None) -> Explanation:
+    """Return in which rounds an example was chosen, at which rank and gain.
+
+    Args:
+        run: the run folder.
+        id_: the example's global row number.
+        key: the person's own name of it (an image's path, a table's key), instead of the id.
 
     Raises:
-        RunFolderError: no run there. ConfigError: an id that the run does not know.
+        RunFolderError: no run there.
+        ConfigError: neither or both given; an id or a key that the run does not know (the nearest
+            are named), or a key of several rows.
+
+    Example:
+        >>> explain("runs/demo", key="cat/0001.png").choices
     """
     path = require_run(run)
-    parts = read_table(path / "parts.parquet")
-    rows = _rows_of(parts, id_)
+    rows = _asked(read_table(path / PARTS), id_, key)
     # Ids of a separate test file number its own rows; the pool's meaning comes first.
-    rows.sort(key=lambda row: ("pool", "validation", "tuning", "test").index(row["part"]))
-    if not rows:
-        last = int(parts["id"].to_numpy().max())
-        raise ConfigError(f"id {id_} is not in this run; its ids lie between 0 and {last:,}.")
+    rows.sort(key=lambda row: IN_ORDER.index(row["part"]))
     classes = json.loads((path / "fingerprint.json").read_text())["classes"]
     done = committed_rounds(path)
-    choices = [c for number in done for c in _choices(path, number, id_)]
     row = rows[0]
+    choices = [c for number in done for c in _choices(path, number, row["id"])]
     return Explanation(
-        id=id_,
+        id=row["id"],
         part=row["part"],
         label=str(classes[row["label"]]),
         key=row["key"],
@@ -95,6 +102,19 @@ def explain(run: str | Path, id_: int) -> Explanation:
         choices=choices if row["part"] == "pool" else [],
         rounds=len(done),
     )
+
+
+def _asked(parts: pa.Table, id_: int | None, key: str | None) -> list[dict[str, Any]]:
+    """Return the rows that a person asked for by an id or a key."""
+    if key is not None and id_ is None:
+        return rows_named(parts, key)
+    if id_ is None or key is not None:
+        raise ConfigError("give --id NUMBER or --key KEY, one of the two.")
+    rows = _rows_of(parts, id_)
+    if not rows:
+        last = int(parts["id"].to_numpy().max())
+        raise ConfigError(f"id {id_} is not in this run; its ids lie between 0 and {last:,}.")
+    return rows
 
 
 def export(
@@ -136,13 +156,9 @@ def write_ids(target: Path, table: pa.Table, format_: Format) -> Path:
 
 
 def _with_keys(path: Path, table: pa.Table) -> pa.Table:
-    """Add the person's own names of the rows, where the data has any."""
-    parts = read_table(path / "parts.parquet")
-    pool = parts.filter(np.array(parts["part"].to_pylist()) == "pool")
-    if pool["key"].null_count == pool.num_rows:
-        return table
-    place = np.searchsorted(pool["id"].to_numpy(), table["id"].to_numpy())
-    return table.append_column("key", pool["key"].take(pa.array(place)))
+    """Add the person's own names of the rows, where a choice of an older run lacks them."""
+    keys = None if "key" in table.column_names else read_pool_keys(path / PARTS)
+    return table if keys is None else table.append_column("key", keys.named(table["id"].to_numpy()))
 
 
 def require_run(run: str | Path) -> Path:
@@ -208,6 +224,8 @@ def _write_csv(target: Path, table: pa.Table) -> None:
 
 def _write_json(target: Path, table: pa.Table) -> None:
     ids: dict[str, Any] = {"ids": table["id"].to_pylist()}
+    if "key" in table.column_names and table["key"].null_count < table.num_rows:
+        ids["keys"] = table["key"].to_pylist()
     if "round" in table.column_names:  # a one-shot selection belongs to none
         ids = {"round": table["round"][0].as_py(), **ids}
     target.write_text(json.dumps(ids) + "\n", encoding="utf-8")

@@ -16,6 +16,7 @@ from raysubset.errors import RunFolderError
 from raysubset.files import json_bytes, read_object
 from raysubset.learn.checkpoint import TRAINER, WEIGHTS, file_hash
 from raysubset.learn.skipped import SKIPPED
+from raysubset.learn.transform import TRANSFORM
 from raysubset.storage.staging import shown
 
 logger = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ MANIFEST, OBSERVATIONS = "MANIFEST.json", "observations.safetensors"
 RESULT = "result.json"
 EXPERIMENT, ENVIRONMENT = "experiment.yaml", "environment.json"
 FINGERPRINT, PARTS = "fingerprint.json", "parts.parquet"
-OPTIONAL = (PARTS, SKIPPED)
+OPTIONAL = (PARTS, SKIPPED, TRANSFORM)
 BEGUN_WITH = (EXPERIMENT, ENVIRONMENT, FINGERPRINT, *OPTIONAL)
 """What a run folder holds before its first round; the first round's manifest names them."""
 

@@ -47,6 +47,8 @@ LONGEST_S = 1e9
 """31 years: more than a clock of the system can wait for is refused."""
 Seconds = Annotated[float, Field(gt=0, le=LONGEST_S)]
 AUTO_RANKS = 2
+_LATER = ("data.key_column", "data.drop", "data.categorical")
+"""Fields that came after runs were made; unset, they are no part of a digest, as they were none."""
 """What `resources.workers=auto` is, unless there is one GPU only."""
 WHOLE_POOL = ("adaptive-random", "full-compressed", "full-validation-compressed")
 """What sees more than K ids, which `selection.goal=smaller` rules out."""
@@ -268,7 +270,10 @@ class Experiment(Settings):
     @property
     def digest(self) -> str:
         """SHA-256 of the canonical JSON of what decides a run; see `deciding`."""
-        text = json.dumps(self.deciding, sort_keys=True)
+        flat = flatten(self.deciding)
+        text = json.dumps(
+            nest({k: v for k, v in flat.items() if v or k not in _LATER}), sort_keys=True
+        )
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property

@@ -53,9 +53,11 @@ from raysubset.learn.partial import Open
 from raysubset.learn.weights import Weights
 from raysubset.pending import Pending
 from raysubset.records import (
+    PoolKeys,
     history_lines,
     read_history,
     read_observations,
+    read_pool_keys,
     read_selection,
     write_observations,
     write_selection,
@@ -95,6 +97,7 @@ class Ledger:
         self._checkpoint: CheckpointRef | None = None
         self._pending, self._mirror = Pending(), Mirror()
         self._lock: Any = None
+        self._keys: PoolKeys | None = None
 
     @classmethod
     def open(
@@ -137,6 +140,7 @@ class Ledger:
                     ledger._recover()
                 else:
                     ledger._begin(environment, parts)
+                ledger._keys = read_pool_keys(ledger.path / PARTS)
             except OSError as error:
                 raise disk.unwritable(ledger.path, error) from None
             undo.pop_all()
@@ -240,7 +244,8 @@ class Ledger:
                 if ours:
                     self._refuse_lost()
             folder.mkdir(exist_ok=True)
-            write_selection(folder / "selection.parquet", round_.selection, round_.phase)
+            chosen = folder / "selection.parquet"
+            write_selection(chosen, round_.selection, round_.phase, self._keys)
             write_observations(folder / OBSERVATIONS, round_.observations)
             reach("commit.begun")
             files, write_s = saved()

@@ -1,19 +1,22 @@
-"""Rows as a run folder lists them: which id is where, and what was left out for good.
+"""Rows as a run folder lists them: which id is where, what was left out, what columns became.
 
 RUN/parts.parquet (part, id, label, key, dropped) · RUN/skipped.csv (only where rows are bad)
+RUN/transform.json (only for tables)
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 
 from raysubset.core.filters import Verdict
-from raysubset.files import write_text
+from raysubset.files import write_json, write_text
 from raysubset.learn.data import Dataset
 from raysubset.learn.parts import Parts
 from raysubset.learn.skipped import SKIPPED, csv_of
+from raysubset.learn.transform import TRANSFORM, Transform
 from raysubset.storage import disk, staging
 
 
@@ -51,9 +54,23 @@ def list_once(run: Path, parts: Parts) -> None:
     Raises:
         RunFolderError: it cannot be written.
     """
+    _once(run, SKIPPED, lambda: write_skipped(run, parts))
+
+
+def transform_once(run: Path, transform: Transform | None) -> None:
+    """Write what a run's model takes for the columns of its table, where it is not there yet.
+
+    Raises:
+        RunFolderError: it cannot be written.
+    """
+    if transform is not None:
+        _once(run, TRANSFORM, lambda: write_json(run / TRANSFORM, transform.to_json()))
+
+
+def _once(run: Path, name: str, write: Callable[[], None]) -> None:
     try:
-        if not (run / SKIPPED).is_file():
-            write_skipped(run, parts)
-            staging.keep(run / SKIPPED)
+        if not (run / name).is_file():
+            write()
+            staging.keep(run / name)
     except OSError as error:
         raise disk.unwritable(run, error) from None

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import datetime
 import os
-import platform
 import re
-import subprocess
-import sys
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +26,20 @@ from raysubset.learn.problem import Problem, make_problem
 from raysubset.learn.scoring import RowRange
 from raysubset.learn.skipped import note_of, summary
 from raysubset.learn.sources import Sources, load_sources
-from raysubset.learn.sources.pixels import memory_bytes
+from raysubset.learn.transform import read_transform
+from raysubset.learn.untaught import untaught_notes
 from raysubset.ledger import Ledger
-from raysubset.listed import list_once, table_of_parts
+from raysubset.listed import list_once, table_of_parts, transform_once
 from raysubset.logs import fields
 from raysubset.named import filters_of, strategy_of
 from raysubset.schedule import KEPT, Phase, plan
 from raysubset.strategies.selection import Selection
+from raysubset.surroundings import environment as environment
 from raysubset.tracking.settings import import_trackers
 from raysubset.tracking.tracked import tracked
 
 ON_VALIDATION = ("full-validation-compressed", "validation-only", "random-validation")
 MANY_LOOKS = 50_000_000  # from here on a selection takes tens of seconds on a CPU core
-PACKAGES = ("raysubset", "ray", "torch", "torchvision", "numpy", "pyarrow", "scikit-learn")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +73,10 @@ class Prepared:
 
 
 def prepare(
-    experiment: Experiment, sources: Sources | None = None, import_from: str | None = None
+    experiment: Experiment,
+    sources: Sources | None = None,
+    import_from: str | None = None,
+    begun: Path | None = None,
 ) -> Prepared:
     """Load, split, filter, plan and check.
 
@@ -85,6 +84,8 @@ def prepare(
         experiment: resolved; its ranks are settled by this machine where nobody did before.
         sources: the data, where it is loaded already; see `load_data`.
         import_from: the folder of a person's model; None for the working one.
+        begun: the folder of the run that goes on, whose columns a table must still have, in
+            whatever order; None for a run of its own.
 
     Raises:
         ConfigError, DataError, ModelError, BudgetError: bad input, named with its remedy.
@@ -100,6 +101,7 @@ def prepare(
         seed=experiment.seed,
         sources=sources,
         import_from=import_from,
+        like=read_transform(begun),
     )
     filters = filters_of(experiment.selection.filters)
     verdict = filter_pool(problem.parts.pool, filters)
@@ -258,7 +260,10 @@ def open_ledger(prepared: Prepared, path: str | Path, *, resume: bool = False) -
     )
     with ExitStack() as until_listed:
         until_listed.callback(ledger.close)
-        list_once(ledger.path, prepared.given[0].parts)
+        given = prepared.given[0]
+        list_once(ledger.path, given.parts)
+        if ledger.done == 0:  # later, no manifest would name it: a run of an older version
+            transform_once(ledger.path, given.transform)
         until_listed.pop_all()
     return ledger
 
@@ -308,19 +313,6 @@ def new_folder(name: str, what: str, root: str | Path = "runs") -> Path:
     raise RunFolderError(f"{root} holds a million runs of {stem}; give --run-dir.")
 
 
-def environment() -> dict[str, Any]:
-    """Return versions, hardware and git commit; no environment variable is recorded."""
-    return {
-        "versions": {name: _version(name) for name in PACKAGES},
-        "python": sys.version.split()[0],
-        "platform": platform.platform(),
-        "cpu_count": os.cpu_count(),
-        "memory_bytes": memory_bytes(),
-        "git": _git_commit(),
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
-
-
 def _check_model_and_budget(
     experiment: Experiment, problem: Problem, phases: tuple[Phase, ...]
 ) -> tuple[str, int]:
@@ -356,6 +348,7 @@ def notes_of(experiment: Experiment, problem: Problem, verdict: Verdict) -> tupl
     for part in (parts.pool, parts.validation, parts.tuning, parts.test):
         notes += [note for note in (part.notes if part else ()) if note not in notes]
     notes += note_of(parts.skipped)
+    notes += untaught_notes(parts)
     notes += overlap_notes(parts)
     dropped = int((~verdict.keep_N).sum())
     if dropped:
@@ -379,20 +372,3 @@ def notes_of(experiment: Experiment, problem: Problem, verdict: Verdict) -> tupl
 def _is_exact(experiment: Experiment) -> bool:
     selection = experiment.selection
     return selection.glister.picks == "exact" and selection.candidates == 1
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def _git_commit() -> str | None:
-    try:
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip()

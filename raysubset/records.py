@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,58 @@ CHOICE = {
     **{"gain": "float", "weight": "float"},
 }
 """The columns of a selection.parquet of a round, with their types; none holds a null."""
+NAME = {"key": "string"}
+"""One more, where the data has the person's own names of rows."""
 _NOTHING_DONE = ("seconds_scoring", "seconds_greedy", "seconds_handover", "examples_scored")
 
 
-def write_selection(path: Path, selection: Selection, phase: Phase) -> None:
-    """Write the chosen ids as Parquet with page checksums; one row per id and epoch's slice."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PoolKeys:
+    """The person's own names of the pool's rows, as parts.parquet has them.
+
+    Attributes:
+        id_N: ascending.
+        key_N: text, of the same rows.
+    """
+
+    id_N: np.ndarray
+    key_N: pa.ChunkedArray
+
+    @classmethod
+    def of(cls, parts: pa.Table) -> PoolKeys | None:
+        """Return the names in a table of parts; None where it has none."""
+        import pyarrow.compute as pc
+
+        pool = parts.filter(pc.equal(parts["part"].cast(pa.string()), "pool")).sort_by("id")
+        if pool["key"].null_count == pool.num_rows:
+            return None
+        return cls(id_N=pool["id"].to_numpy(), key_N=pool["key"])
+
+    def named(self, ids: np.ndarray) -> pa.ChunkedArray:
+        """Return the names of ids of the pool. Shape: int64 (K,) -> K texts."""
+        return self.key_N.take(pa.array(np.searchsorted(self.id_N, ids)))
+
+
+def read_pool_keys(parts: Path) -> PoolKeys | None:
+    """Return the names of a run's pool rows; None where it has none, or no parts.parquet.
+
+    Raises:
+        RunFolderError: the file is damaged.
+    """
+    return PoolKeys.of(read_table(parts)) if parts.is_file() else None
+
+
+def write_selection(
+    path: Path, selection: Selection, phase: Phase, keys: PoolKeys | None = None
+) -> None:
+    """Write the chosen ids as Parquet with page checksums; one row per id and epoch's slice.
+
+    Args:
+        path: the file.
+        selection: the choice, of S slices of K ids.
+        phase: what it was made for.
+        keys: adds a column `key`, where the data has names of rows.
+    """
     size, slices = len(selection), selection.epochs
     weights = np.ones(len(selection.ids)) if selection.weights is None else selection.weights
     table = pa.table(
@@ -44,7 +92,9 @@ def write_selection(path: Path, selection: Selection, phase: Phase) -> None:
             "weight": weights.astype(np.float32),
         }
     )
-    write_table(path, table)
+    write_table(
+        path, table if keys is None else table.append_column("key", keys.named(selection.ids))
+    )
 
 
 def read_selection(path: Path, *, num_pool: int, num_classes: int, round_: int) -> Selection:
@@ -85,7 +135,8 @@ def read_selection(path: Path, *, num_pool: int, num_classes: int, round_: int) 
 def is_choice(table: pa.Table) -> bool:
     """Return whether a table has the columns of a choice, in their order, and no null."""
     types = {field.name: str(field.type) for field in table.schema}
-    return types == CHOICE and not any(column.null_count for column in table.columns)
+    whole = not any(table[name].null_count for name in table.column_names if name != "key")
+    return whole and types in (CHOICE, CHOICE | NAME)
 
 
 def chosen_paths(run: Path) -> list[Path]:

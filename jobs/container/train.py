@@ -133,8 +133,9 @@ def _train(job: PlatformJob, experiment: Any, gather: Callable[[], None]) -> int
     from raysubset.cluster.ray_run import run_ray
     from raysubset.preparation import check_folder, prepare
 
-    prepared, folder = prepare(experiment), job.run_folder
+    folder = job.run_folder
     resume = (folder / "experiment.yaml").is_file()
+    prepared = prepare(experiment, begun=folder if resume else None)
     check_folder(prepared, folder, resume=resume)
     for note in prepared.notes:
         print(f"note: {note}", flush=True)

@@ -17,14 +17,18 @@ def explain_(
     run_folder: RunFolder,
     /,
     *,
-    id: Annotated[int, Parameter(help="The example's global row number.")],
+    id: Annotated[int | None, Parameter(help="The example's global row number.")] = None,
+    key: Annotated[
+        str | None,
+        Parameter(help="Your own name of it instead: an image's path, or its --data.key_column."),
+    ] = None,
 ) -> None:
-    """Say in which rounds an id was chosen, at which rank and gain."""
+    """Say in which rounds an example was chosen, at which rank and gain."""
     from raysubset.answers import explain
     from raysubset.report.wording import printable
 
     with staged(run_folder, write=False) as folder:
-        found = explain(folder, id)
+        found = explain(folder, id, key=key)
     name = f" ({printable(found.key)})" if found.key else ""
     print(f"id {found.id}{name}: label {printable(found.label)}, part {found.part}")
     if found.dropped:
@@ -49,7 +53,7 @@ def export_(
     format: Annotated[
         Literal["txt", "csv", "json", "parquet", "manifest", "symlinks", "tags", "fiftyone"],
         Parameter(
-            help="txt: an id per line. csv, json, parquet: with rank, label, gain and weight. "
+            help="txt: an id per line. json: with keys. csv, parquet: with rank, label, gain, key. "
             "manifest: an image folder's CSV of file names. symlinks: an image folder of links. "
             "tags: a CSV of every pool row, with how often and how it was chosen. fiftyone: the "
             "same for fiftyone.types.CSVDataset."

@@ -181,6 +181,12 @@ def _died_at_once(folder: Path | None) -> bool:
     return (folder / LOCK).is_file() or (folder / "environment.json").is_file()
 
 
+def begun_in(folder: Path | None, *, resume: bool) -> Path | None:
+    """Return the folder of the run that goes on (a comparison's first one); None for a new one."""
+    path = _begun(folder) if resume else None
+    return None if path is None else path.parent
+
+
 def _begun(folder: Path | None) -> Path | None:
     if folder is None:
         return None

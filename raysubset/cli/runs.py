@@ -15,6 +15,7 @@ from raysubset.cli.options import (
     Options,
     Resume,
     RunDir,
+    begun_in,
     resolve,
     with_measured_numbers,
     worked_in,
@@ -53,7 +54,8 @@ def _compare(experiment: Experiment, folder: Path | None, resume: bool, local: b
     from raysubset.report.table import rows_of, text_table
     from raysubset.report.verdict import verdict
 
-    first = with_measured_numbers(prepare(experiment), folder, local=local)
+    begun = begun_in(folder, resume=resume)
+    first = with_measured_numbers(prepare(experiment, begun=begun), folder, local=local)
     runs = plan_comparison(first)
     name = f"{first.identity['name']}-compare"
     folder = folder or new_run_folder(first.experiment, name)
@@ -100,7 +102,8 @@ def run_one(
     from raysubset.preparation import check_folder, new_run_folder, prepare
     from raysubset.report.table import rows_of, text_table
 
-    prepared = with_measured_numbers(prepare(experiment), folder, local=local)
+    begun = begun_in(folder, resume=resume)
+    prepared = with_measured_numbers(prepare(experiment, begun=begun), folder, local=local)
     folder = folder or new_run_folder(experiment, prepared.identity["name"])
     check_folder(prepared, folder, resume=resume)
     check_disk(folder, left_to_write(prepared, folder), "this run", LESS)

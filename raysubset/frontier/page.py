@@ -12,7 +12,7 @@ from raysubset.frontier.answer import Answer
 from raysubset.frontier.curve_chart import curve_chart
 from raysubset.frontier.findings import Findings, findings_of, telling_first
 from raysubset.frontier.learning import LearningCurve, plain_curve
-from raysubset.frontier.page_choices import choices_of, gallery_of
+from raysubset.frontier.page_choices import called, choices_of, gallery_of
 from raysubset.frontier.page_tables import (
     decisions_table,
     duels_table,
@@ -169,7 +169,7 @@ def _suspected(found: Findings, pictures: Mapping[int, Picture]) -> dict[str, An
         words = "No trial that trains on the whole pool is finished, so nothing is suspected."
         return {"suspects": None, "suspects_words": words, "suspects_gallery": []}
     captions = {
-        s.id: (found.class_name(s.label), f"id {s.id}, {s.agree} of {s.seen} seeds")
+        s.id: (found.class_name(s.label), f"{called(s.id, s.key)}, {s.agree} of {s.seen} seeds")
         for s in suspects.worst
     }
     words = (

@@ -43,8 +43,8 @@ def choices_of(
         words += f"; {len(shown)} of them, evenly over the ids" if len(ids) > SHOWN_IDS else ""
         words += _suspected_among(ids, found)
         captions = {
-            i: (found.class_name(named[i][0]), f"id {i}" + ", suspected" * (i in suspected))
-            for i in shown
+            i: (found.class_name(label), called(i, key) + ", suspected" * (i in suspected))
+            for i, (label, key) in ((i, named[i]) for i in shown)
         }
         told.append(
             {
@@ -83,6 +83,11 @@ def _telling_cell(answer: Answer, found: Sequence[Stability]) -> Stability | Non
 def _spread(ids: np.ndarray) -> list[int]:
     at = np.linspace(0, len(ids) - 1, min(len(ids), SHOWN_IDS)).round().astype(int)
     return ids[at].tolist()
+
+
+def called(id_: int, key: str | None) -> str:
+    """Return how a caption calls a row: by the person's own name too, where there is one."""
+    return f"id {id_}" if key is None else f"{printable(key, 40)}, id {id_}"
 
 
 def gallery_of(

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from raysubset.errors import DataError
+from raysubset.learn.columns import Column
 from raysubset.learn.paged import taken
 from raysubset.learn.skipped import Skipped
 
@@ -47,6 +48,8 @@ class Dataset:
     """The user's own name of each held row, such as the path of an image."""
     feature_names: tuple[str, ...] | None = None
     """Names of the F features; None for images."""
+    columns: tuple[Column, ...] | None = None
+    """How a table's columns became the F features; None for images and embeddings."""
     notes: tuple[str, ...] = ()
     """What a person should be told: rows skipped, files ignored, images converted."""
     skipped: tuple[Skipped, ...] = ()

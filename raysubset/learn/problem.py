@@ -26,6 +26,7 @@ from raysubset.learn.recipe import make_optimizer
 from raysubset.learn.rehearsal import rehearse
 from raysubset.learn.settings import DataSettings, ModelSettings, TrainingSettings
 from raysubset.learn.sources import Sources, load_sources
+from raysubset.learn.transform import Transform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +65,15 @@ class Problem:
     def num_classes(self) -> int:
         """C."""
         return self.parts.pool.num_classes
+
+    @property
+    def transform(self) -> Transform | None:
+        """What the model takes for the columns of a table; None for anything else."""
+        pool = self.parts.pool
+        if pool.columns is None:
+            return None
+        rows = pool.num_examples
+        return Transform(columns=pool.columns, normalize=self.normalize, pool_rows=rows)
 
     @property
     def augment(self) -> Augment | None:
@@ -139,6 +149,7 @@ def make_problem(
     seed: int,
     sources: Sources | None = None,
     import_from: str | None = None,
+    like: Transform | None = None,
 ) -> Problem:
     """Load the data, split its parts and check that the model fits them, before any work.
 
@@ -151,6 +162,7 @@ def make_problem(
         seed: the run's seed.
         sources: the data, where it is loaded already.
         import_from: the folder in which a `module:factory` may lie; None for the working one.
+        like: of the run whose columns a table must have; None where its own decide.
 
     Raises:
         ConfigError, DataError, ModelError: whatever is wrong, by name and with the remedy.
@@ -160,7 +172,7 @@ def make_problem(
             "training.nesterov=true needs training.momentum above 0; set nesterov to false."
         )
     parts = split_parts(
-        sources or load_sources(**data.of_sources(), seed=seed),
+        sources or load_sources(**data.of_sources(), seed=seed, fitted=like and like.columns),
         validation=data.validation,
         tuning=data.tuning,
         test=data.test,

@@ -5,6 +5,7 @@ Every field's docstring is its help text on the command line.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
@@ -87,6 +88,18 @@ def _share_or_path(value: Any) -> Any:
 Part = Annotated[float | Text | None, BeforeValidator(_share_or_path)]
 
 
+def _split_names(value: Any) -> Any:
+    """Read COLUMN,COLUMN or a list of such; a comma inside double quotes divides nothing."""
+    items = [value] if isinstance(value, str) else value
+    if not isinstance(items, (list, tuple)) or not all(isinstance(item, str) for item in items):
+        return value
+    names = (name.strip() for item in items for name in re.findall(r'\s*("[^"]*"|[^,]+)', item))
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+Names = Annotated[tuple[Text, ...], BeforeValidator(_split_names)]
+
+
 class DataSettings(Settings):
     """What is learned from."""
 
@@ -106,6 +119,17 @@ class DataSettings(Settings):
 
     validation_label_column: Text | None = None
     """A column with trusted labels, for the rows held out of the train rows (not for the pool)."""
+
+    key_column: Text | None = None
+    """A column with your own name of each row (text or integers, unique): no feature; it stands in
+    ledger, explain, export and report. Default: an image's path, else the row's number."""
+
+    drop: Names = ()
+    """Columns of a table to leave out, such as identifiers: COLUMN,COLUMN."""
+
+    categorical: Names = ()
+    """Columns of a table that are categories though they hold integers: COLUMN,COLUMN. Text always
+    is; all other numbers are standardised."""
 
     validation: Part = None
     """The part that drives the selection: a path, or the share of the train rows (default 0.1)."""

@@ -213,13 +213,18 @@ def _chosen(
         view["chosen_words"] = f"Every id of the pool was chosen equally often: {count(most)}."
         return view
     at = tally.most_chosen(MOST_CHOSEN)
-    view["chosen"] = most_chosen_table(record, choices, at, {} if pool is None else pool.keys)
-    view["gallery"] = _gallery(record, choices, at.tolist(), pictures)
+    keys = {} if pool is None else pool.keys
+    view["chosen"] = most_chosen_table(record, choices, at, keys)
+    view["gallery"] = _gallery(record, choices, at.tolist(), pictures, keys)
     return view
 
 
 def _gallery(
-    record: RunRecord, choices: Choices, at: list[int], pictures: Mapping[int, Picture]
+    record: RunRecord,
+    choices: Choices,
+    at: list[int],
+    pictures: Mapping[int, Picture],
+    keys: Mapping[int, str],
 ) -> list[tuple[str, str, str]]:
     """Return (address of the image, class, caption) for every id that has a picture."""
     tally, shown = choices.tally, []
@@ -228,5 +233,6 @@ def _gallery(
         if id_ in pictures:
             name = printable(record.class_name(int(tally.label_U[place])), 30)
             times = counted(int(tally.times_U[place]), "time")
-            shown.append((data_uri(pictures[id_]), name, f"id {id_}, {times}"))
+            key = f"{printable(keys[id_], 40)}, " if id_ in keys else ""
+            shown.append((data_uri(pictures[id_]), name, f"{key}id {id_}, {times}"))
     return shown

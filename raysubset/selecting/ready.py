@@ -11,7 +11,7 @@ from torch import Tensor
 from raysubset.answers import require_run
 from raysubset.core.budget import budget_of, floor_of
 from raysubset.core.filters import Verdict
-from raysubset.errors import ConfigError, DataError
+from raysubset.errors import ConfigError
 from raysubset.experiment import Experiment
 from raysubset.learn.choosing import Chooser, filter_pool
 from raysubset.learn.embedded import (
@@ -33,6 +33,7 @@ from raysubset.named import filters_of
 from raysubset.preparation import chooser_of, notes_of, skipped_identity
 from raysubset.schedule import Phase
 from raysubset.selecting.inputs import checkpoint_input, file_inputs
+from raysubset.selecting.other_table import as_in_run, check_data, transform_behind
 from raysubset.selecting.point import Point, is_of_run, read_point
 
 STRATEGIES = ("glister", "random")
@@ -88,6 +89,7 @@ def from_checkpoint(experiment: Experiment, checkpoint: str | None) -> Ready:
     path = None if checkpoint is None else Path(checkpoint).expanduser()
     point = read_point(path) if path is not None and is_of_run(path) else None
     given = point.weights if point is not None else _weights(path)
+    transform = transform_behind(path, point)
     selection, resources = experiment.selection, experiment.resources
     problem = make_problem(
         data=experiment.data,
@@ -96,16 +98,18 @@ def from_checkpoint(experiment: Experiment, checkpoint: str | None) -> Ready:
         scoring_batch=selection.batch_size,
         threads=resources.threads_per_rank,
         seed=experiment.seed,
+        like=transform,
     )
-    if point is not None:
-        _check_data(point, problem)
-    found = _Found(problem=problem, model=_told_model(experiment, problem), point=point)
+    problem = as_in_run(problem, transform)
+    told = () if point is None else check_data(point, problem, experiment, transform)
+    model = _told_model(experiment, problem)
+    found = _Found(problem=problem, model=model, point=point, notes=told)
     if path is None or given is None:
         return _ready(experiment, found)
     own = problem.build()[0].state_dict()
     state, notes = fitted(given, own, f"--checkpoint={checkpoint}")
     inputs = (checkpoint_input(path, point),)
-    return _ready(experiment, replace(found, state=state, notes=notes, inputs=inputs))
+    return _ready(experiment, replace(found, state=state, notes=(*told, *notes), inputs=inputs))
 
 
 def _weights(path: Path | None) -> dict[str, Tensor] | None:
@@ -248,18 +252,6 @@ def _check_strategy(experiment: Experiment) -> None:
         raise ConfigError(
             f"--strategy {name} is a way to train, and select trains nothing; use --strategy "
             f"{' or '.join(STRATEGIES)}."
-        )
-
-
-def _check_data(point: Point, problem: Problem) -> None:
-    """Refuse other data, or other parts of it, than those of the run."""
-    if problem.parts.fingerprint != point.data:
-        weights = point.run / "rounds" / f"{point.round:04d}" / "checkpoint" / "weights.safetensors"
-        raise DataError(
-            f"{point.run} was run on other rows (their SHA-256 differs): data that has changed, "
-            "another --seed or --data option than its own, or a control that trained on validation "
-            "rows. Leave these options out; or give its weights alone, with the data and model of "
-            f"your own: --checkpoint {weights}"
         )
 
 

@@ -28,7 +28,7 @@ from raysubset.storage.reserving import last_names, reserved
 logger = logging.getLogger(__name__)
 RECORDS = {
     *("experiment.yaml", "environment.json", "fingerprint.json", "parts.parquet"),
-    "skipped.csv",
+    *("skipped.csv", "transform.json"),
     *("history.jsonl", "result.json", "tracking.json"),
     *("selection.parquet", "metrics.json", "MANIFEST.json"),
     *("frontier.yaml", "equal_time.json", "tuned.json"),

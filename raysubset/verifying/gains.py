@@ -7,6 +7,7 @@ before, where that checkpoint is still kept and the data can be read.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ def check_gains(run: Run, chain: Chain, whole: Whole, model: str | None) -> Chec
     if not chain.links:
         return check
     try:
-        prepared = _prepared(whole, model)
+        prepared = _prepared(run.folder, whole, model)
     except NotChecked as why:
         check.unchecked.append(f"no choice was made again: {why}")
         return check
@@ -60,7 +61,7 @@ def check_gains(run: Run, chain: Chain, whole: Whole, model: str | None) -> Chec
     return check
 
 
-def _prepared(whole: Whole, model: str | None) -> Prepared:
+def _prepared(folder: Path, whole: Whole, model: str | None) -> Prepared:
     experiment, identity = whole.experiment, whole.identity
     if experiment is None or identity is None:
         raise NotChecked("experiment.yaml or fingerprint.json cannot be read")
@@ -73,7 +74,7 @@ def _prepared(whole: Whole, model: str | None) -> Prepared:
     # Where it reported is no part of what it chose.
     experiment = experiment.model_copy(update={"tracking": TrackingSettings()})
     try:
-        prepared = prepare(experiment)
+        prepared = prepare(experiment, begun=folder)
     except (RaySubsetError, OSError) as error:
         raise NotChecked(f"its data or model cannot be read here ({error})") from None
     if prepared.identity["data"] != identity.get("data"):

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from raysubset.chain import PARTS, RESULT
 from raysubset.experiment import Experiment
 from raysubset.files import read_object
-from raysubset.records import CHOICE, history_lines, is_choice, pool_of
+from raysubset.records import CHOICE, PoolKeys, history_lines, is_choice, pool_of
 from raysubset.schedule import PROXY, Phase
 from raysubset.verifying.differences import Check, Run
 from raysubset.verifying.links import Chain, Link
@@ -67,6 +68,7 @@ def check_choices(run: Run, chain: Chain, whole: Whole) -> Check:
         _check_choice(name, columns, link.round, phase, check)
         if pool is not None:
             _check_rows(name, columns, pool, check)
+            _check_keys(name, table, whole.tables[run.name(run.folder / PARTS)], check)
         seen += 1
     check.told = f"{seen} rounds: budget, order, ids, labels, gains and weights" if seen else ""
     return check
@@ -127,6 +129,20 @@ def _check_rows(
         at = int((label_N[at_K] != columns["label"]).argmax())
         what = f"has another label for id {columns['id'][at]} than parts.parquet"
         check.differs(name, what, label_N[at_K][at], columns["label"][at])
+
+
+def _check_keys(name: str, table: pa.Table, parts: pa.Table, check: Check) -> None:
+    """Compare the person's own names of chosen rows, where the choice has them."""
+    if "key" not in table.column_names or "key" not in parts.column_names or check.differences:
+        return
+    keys, found = PoolKeys.of(parts), table["key"].to_pylist()
+    wanted = [None] * len(found) if keys is None else keys.named(table["id"].to_numpy()).to_pylist()
+    at = next(
+        (at for at, pair in enumerate(zip(wanted, found, strict=True)) if len({*pair}) > 1), None
+    )
+    if at is not None:
+        what = f"has another key for id {table['id'][at]} than parts.parquet"
+        check.differs(name, what, wanted[at], found[at])
 
 
 def metrics_of(link: Link) -> dict[str, Any] | None:

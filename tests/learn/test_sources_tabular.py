@@ -124,7 +124,7 @@ def test_rows_that_are_all_bad_are_refused_even_with_skip(tmp_path):
 )
 def test_a_column_that_is_no_feature_is_refused_by_name(tmp_path, column, said):
     path = write_table(tmp_path / "x.parquet", table(when=column))
-    with pytest.raises(DataError, match=rf"x.parquet: column {said}.*remove the column"):
+    with pytest.raises(DataError, match=rf"x.parquet: column {said}.*--data.drop when"):
         load(path)
 
 

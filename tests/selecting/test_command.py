@@ -92,7 +92,10 @@ def test_keys_lead_back_to_the_persons_own_rows(own: Any, tmp_path: Path):
     assert code == 0
     table = read_table(Path(value["selection"]))
     assert table["key"].to_pylist() == [f"img-{i}.png" for i in table["id"].to_pylist()]
-    assert json.loads(Path(value["ids"]).read_text()) == {"ids": table["id"].to_pylist()}
+    assert json.loads(Path(value["ids"]).read_text()) == {
+        "ids": table["id"].to_pylist(),
+        "keys": table["key"].to_pylist(),
+    }
 
 
 def test_random_needs_no_head_and_fit_makes_one(own: Any, tmp_path: Path):

@@ -5,7 +5,7 @@ Letters: N rows, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from raysubset.core.keys import derive_key
 from raysubset.errors import ConfigError, DataError
+from raysubset.learn.columns import Column
 from raysubset.learn.data import Dataset
 from raysubset.learn.paged import paged_above, repeated
 from raysubset.learn.skipped import Skipped, refuse_mostly_bad
@@ -29,6 +30,7 @@ from raysubset.learn.sources.labels import (
     refuse_missing,
 )
 from raysubset.learn.sources.pixels import memory_bytes
+from raysubset.learn.sources.roles import Roles, plain_names, refuse_roles
 from raysubset.learn.sources.rows import Loaded, OnBadRow, Part, RawPart, shown
 from raysubset.learn.sources.strata import allot, draw, share_in
 from raysubset.learn.sources.tables import (
@@ -87,6 +89,10 @@ def load_sources(
     limit: int | None,
     memory_mb: int | Literal["auto"] = "auto",
     seed: int,
+    key_column: str | None = None,
+    drop: Sequence[str] = (),
+    categorical: Sequence[str] = (),
+    fitted: tuple[Column, ...] | None = None,
 ) -> Sources:
     """Return the train rows and the parts with files of their own, all encoded as the train rows.
 
@@ -106,6 +112,10 @@ def load_sources(
         memory_mb: what the images of a part may take in memory (10^6 bytes); more lie in a file
             below TMPDIR. auto: half of what this process may use.
         seed: which rows a limit keeps.
+        key_column: column with the person's own names of rows, in tables and Parquet of images.
+        drop: columns of a table that are left out.
+        categorical: columns of a table that are one-hot, whatever their type.
+        fitted: the columns of a run that a table has to be like; None where its own decide.
 
     Raises:
         ConfigError: an option that cannot mean anything.
@@ -117,7 +127,11 @@ def load_sources(
     if on_bad_row not in ("refuse", "skip"):
         raise ConfigError(f"--data.on_bad_row={on_bad_row}; choices: refuse, skip")
     place = find_place(path=path, format=format, labels=labels, own=own)
-    rule = _rule(place, label_column, validation_label_column)
+    roles = Roles(
+        key=key_column, drop=plain_names(drop), categorical=plain_names(categorical), fitted=fitted
+    )
+    refuse_roles(roles, place.format, place.name)
+    rule = _rule(place, label_column, validation_label_column, roles)
     opened = open_place(place, rule, on_bad_row)
     parts = {part: raw for part, raw in opened.parts.items() if part not in shares}
     if rule.trusted and {"validation", "test"} <= parts.keys() and "tuning" not in shares:
@@ -139,11 +153,12 @@ def load_sources(
         return _load(parts, reading, (*opened.notes, *unread))
 
 
-def _rule(place: Place, column: str | None, trusted: str | None) -> LabelRule:
+def _rule(place: Place, column: str | None, trusted: str | None, roles: Roles) -> LabelRule:
     """Return where labels stand; refuse trusted ones that have no table to stand in."""
     if trusted is not None and place.labels is None and place.is_without_tables:
         refuse_nowhere(trusted, place.name)
-    return LabelRule(column=column, trusted=trusted, beside=place.labels is not None)
+    beside = place.labels is not None
+    return LabelRule(column=column, trusted=trusted, beside=beside, roles=roles)
 
 
 def _labelled(train: RawPart, place: Place, rule: LabelRule) -> RawPart:
@@ -215,6 +230,7 @@ def _dataset(
         id_N=row_N,
         keys=loaded.keys,
         feature_names=loaded.feature_names,
+        columns=loaded.columns,
         notes=tuple(note if part == "train" else f"{part}: {note}" for note in notes),
         skipped=rows.skipped,
     )

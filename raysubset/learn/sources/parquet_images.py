@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from raysubset.errors import DataError
 from raysubset.learn.sources.pixels import Encoded, decode_images
+from raysubset.learn.sources.row_keys import KeyOf, keys_by_file, keys_in
 from raysubset.learn.sources.rows import FileRows, Loaded, OnBadRow, Part, RawPart, shown
 from raysubset.learn.sources.tables import (
     LabelRule,
@@ -58,7 +59,10 @@ def _open_part(part: Part, files: Sequence[Path], rule: LabelRule, on_bad: OnBad
         )
     label = rule.column_of(schemas[0], files[0], part)
     trusted = rule.trusted_of(schemas[0], files[0], part)
-    wanted = list(dict.fromkeys(name for name in (label, trusted) if name))
+    if part == "train":
+        rule.roles.check(schemas[0].names, rule.columns_taken(schemas[0]), str(files[0]))
+    key = rule.roles.key_in(schemas[0].names)
+    wanted = list(dict.fromkeys(name for name in (label, trusted, key) if name))
     for file, schema in zip(files, schemas, strict=True):
         if image_column_of(schema) != image or not set(wanted) <= set(schema.names):
             raise DataError(
@@ -69,18 +73,20 @@ def _open_part(part: Part, files: Sequence[Path], rule: LabelRule, on_bad: OnBad
     return RawPart(
         num_rows=rows.ends[-1],
         label=label_column(table, label, rows) if label else None,
-        load=_loader(rows, schemas[0], image, on_bad),
+        load=_loader(rows, schemas[0], image, on_bad, keys_in(table, key, rows) if key else None),
         trusted=trusted_column(table, trusted, rows),
     )
 
 
 def _loader(
-    rows: FileRows, schema: pa.Schema, column: str, on_bad: OnBadRow
+    rows: FileRows, schema: pa.Schema, column: str, on_bad: OnBadRow, own: KeyOf | None
 ) -> Callable[[NDArray[np.int64]], Loaded]:
     is_struct = pa.types.is_struct(schema.field(column).type)
 
     def load(row_A: NDArray[np.int64]) -> Loaded:
-        keys = _paths(rows, column, row_A) if is_struct else None
+        keys = _keys(own, row_A)
+        if keys is None and is_struct:
+            keys = _paths(rows, column, row_A)
         batches = _batches(rows, f"{column}.bytes" if is_struct else column, row_A)
 
         def name_of(place: int) -> str:
@@ -88,9 +94,13 @@ def _loader(
             return f"{rows.name(int(row_A[place]))}{key}"
 
         loaded = decode_images(batches, row_A, name_of, on_bad)
-        return loaded.with_keys(keys)
+        return loaded.with_keys(_keys(keys_by_file(rows), row_A) if keys is None else keys)
 
     return load
+
+
+def _keys(key_of: KeyOf | None, row_A: NDArray[np.int64]) -> tuple[str, ...] | None:
+    return None if key_of is None else tuple(key_of(row) for row in row_A.tolist())
 
 
 def _batches(rows: FileRows, leaf: str, row_A: NDArray[np.int64]) -> Iterator[list[Encoded]]:

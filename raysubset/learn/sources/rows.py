@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from raysubset.learn.columns import Column
 from raysubset.learn.skipped import Skipped
 from raysubset.learn.sources.labels import LabelColumn
 
@@ -33,6 +34,8 @@ class Loaded:
     keys: tuple[str, ...] | None = None
     """Of the K good rows."""
     feature_names: tuple[str, ...] | None = None
+    columns: tuple[Column, ...] | None = None
+    """How a table's columns became its features."""
     notes: tuple[str, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     """The bad ones among the rows asked for."""
@@ -75,9 +78,13 @@ class FileRows:
 
     def name(self, row: int) -> str:
         """Return how a person finds the row: file and row in it, counted from 0."""
+        index, own = self.place(row)
+        return f"{self.files[index]} row {own}"
+
+    def place(self, row: int) -> tuple[int, int]:
+        """Return which file holds the row, and its number there, both from 0."""
         index = bisect_right(self.ends, row)
-        start = self.ends[index - 1] if index else 0
-        return f"{self.files[index]} row {row - start}"
+        return index, row - (self.ends[index - 1] if index else 0)
 
 
 def shown(items: Sequence[object], at_most: int = NAMED_AT_MOST) -> str:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from raysubset.errors import ConfigError, DataError
 from raysubset.learn.sources.files import did_you_mean
 from raysubset.learn.sources.labels import LabelColumn
+from raysubset.learn.sources.roles import Roles
 from raysubset.learn.sources.rows import FileRows, Part, shown
 
 DEFAULT_LABEL = "label"
@@ -158,6 +159,8 @@ class LabelRule:
     """The column with the labels of held-out train rows; it stands where the train labels do."""
     beside: bool = False
     """Whether the train labels stand in a file beside the rows, where `column` then belongs."""
+    roles: Roles = Roles()
+    """What the other columns are."""
 
     def column_of(self, schema: pa.Schema, path: Path, part: Part = "train") -> str | None:
         """Return the column with the labels; None where train rows have theirs beside them.
