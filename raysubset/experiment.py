@@ -46,9 +46,9 @@ StrategyName = Literal[
 LONGEST_S = 1e9
 """31 years: more than a clock of the system can wait for is refused."""
 Seconds = Annotated[float, Field(gt=0, le=LONGEST_S)]
-AUTO_RANKS = 2
 _LATER = ("data.key_column", "data.drop", "data.categorical")
 """Fields that came after runs were made; unset, they are no part of a digest, as they were none."""
+AUTO_RANKS = 2
 """What `resources.workers=auto` is, unless there is one GPU only."""
 WHOLE_POOL = ("adaptive-random", "full-compressed", "full-validation-compressed")
 """What sees more than K ids, which `selection.goal=smaller` rules out."""
