@@ -1,4 +1,4 @@
-"""The Hugging Face Trainer on the subset that a run chose: one method says which sampler.
+"""The Hugging Face Trainer on the subset that a run chose: `_get_train_sampler` says which sampler.
 
     raysubset run --local --epochs 20 --run-dir runs/demo
     python examples/hugging_face_trainer.py runs/demo
@@ -22,7 +22,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 
 import raysubset as rs
 
@@ -31,14 +31,14 @@ class Digits(Dataset[dict[str, Any]]):
     """Scans as the Trainer wants them: one dict for each row."""
 
     def __init__(self) -> None:
-        scans = load_digits()
-        self.pixels, self.labels = torch.from_numpy(scans.data).float() / 16, scans.target
+        pixels, labels = load_digits(return_X_y=True)
+        self.pixels, self.labels = torch.from_numpy(pixels).float() / 16, torch.from_numpy(labels)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        return {"pixels": self.pixels[row], "labels": int(self.labels[row]), "row": row}
+        return {"pixels": self.pixels[row], "labels": self.labels[row], "row": row}
 
 
 class Classifier(nn.Module):
@@ -56,12 +56,24 @@ class Classifier(nn.Module):
         return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
 
 
+class EpochNamed(TrainerCallback):
+    """Names the epoch that begins; the Trainer (5.24) does not, where several processes resume."""
+
+    def __init__(self, subset: rs.SubsetSampler) -> None:
+        self.subset = subset
+
+    def on_epoch_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        """Name it."""
+        self.subset.set_epoch(int(state.epoch or 0))
+
+
 class SubsetTrainer(Trainer):
     """A Trainer that draws from a chosen subset."""
 
     def __init__(self, *, subset: rs.SubsetSampler, **options: Any) -> None:
         super().__init__(**options)
         self.subset = subset
+        self.add_callback(EpochNamed(subset))
 
     def _get_train_sampler(self, train_dataset: Any = None) -> rs.SubsetSampler:
         return self.subset

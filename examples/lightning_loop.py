@@ -44,11 +44,11 @@ class Digits(L.LightningModule):
         return torch.optim.AdamW(self.parameters(), lr=1e-2)
 
 
-def train(run: str, epochs: int = 3, devices: int = 1, resume: str | None = None) -> L.Trainer:
-    """Train on a run's last round; return the trainer."""
-    scans = load_digits()
-    images = torch.from_numpy(scans.data).float() / 16
-    train_set = TensorDataset(images, torch.from_numpy(scans.target), torch.arange(len(images)))
+def train(run: str, epochs: int = 3, devices: int = 1, resume: str | None = None) -> Digits:
+    """Train on a run's last round and return the model."""
+    pixels, labels = load_digits(return_X_y=True)
+    images = torch.from_numpy(pixels).float() / 16
+    train_set = TensorDataset(images, torch.from_numpy(labels), torch.arange(len(images)))
 
     sampler = rs.SubsetSampler(run, seed=0, dataset=train_set)
     loader = DataLoader(train_set, batch_size=32, sampler=sampler)
@@ -63,12 +63,13 @@ def train(run: str, epochs: int = 3, devices: int = 1, resume: str | None = None
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(Digits(), loader, ckpt_path=resume)
-    return trainer
+    model = Digits()
+    trainer.fit(model, loader, ckpt_path=resume)
+    return model
 
 
 if __name__ == "__main__":
     run, devices = [*sys.argv[1:], *["runs/demo", "1"][len(sys.argv) - 1 :]]
     done = train(run, devices=int(devices))
-    for number, rows in enumerate(done.lightning_module.visited):
+    for number, rows in enumerate(done.visited):
         print(f"rank {done.global_rank}, epoch {number}: {len(rows)} examples")

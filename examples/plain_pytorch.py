@@ -23,9 +23,9 @@ EPOCHS, BATCH = 5, 32
 
 def digits() -> TensorDataset:
     """Return (image, label, row) of every scan; the row is for the weights of the loss."""
-    scans = load_digits()
-    images = torch.from_numpy(scans.data).float() / 16
-    return TensorDataset(images, torch.from_numpy(scans.target), torch.arange(len(images)))
+    pixels, labels = load_digits(return_X_y=True)
+    images = torch.from_numpy(pixels).float() / 16
+    return TensorDataset(images, torch.from_numpy(labels), torch.arange(len(images)))
 
 
 def train(run: str, checkpoint: Path | None = None, stop_after: int = -1) -> list[list[int]]:
@@ -66,7 +66,7 @@ def train(run: str, checkpoint: Path | None = None, stop_after: int = -1) -> lis
             stop_after -= 1
             if stop_after == 0:
                 return visited
-        print(f"epoch {epoch}: {len(visited[-1])} examples, last loss {loss_B.mean():.3f}")
+        print(f"epoch {epoch}: {len(visited[-1])} examples")  # none, where it had just ended
     return visited
 
 

@@ -184,8 +184,10 @@ class SubsetSampler(DistributedSampler[int]):
         _refuse_short(self._drawn.row_EK, self._drawn.chosen.origin, length)
         return counted(self, lambda: self._walk, loader)
 
+    # Properties, because who this process is may be known only when an epoch begins.
+
     @property
-    def rank(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]  # found when asked
+    def rank(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         """This process's rank."""
         return self._place.rank
 

@@ -121,5 +121,5 @@ def test_a_selections_own_keys_are_used_and_none_are_told(tmp_path: Path):
     for column in (None, pa.nulls(3, pa.string())):
         plain = table.drop_columns("key")
         pq.write_table(plain if column is None else plain.append_column("key", column), file)
-        with pytest.raises(ConfigError, match="chosen.parquet has no keys"):
+        with pytest.raises(ConfigError, match=r"chosen\.parquet has no keys"):
             rs.SubsetSampler(file, keys=["z"])

@@ -132,7 +132,13 @@ def test_each_epoch_draws_its_own_slice_with_its_own_weights(data):
     sampler = rs.SubsetSampler(selection)
     for epoch in data.draw(st.lists(st.integers(0, 9), min_size=1)):
         sampler.set_epoch(epoch)
-        own = dict(zip(selection.of_epoch(epoch).tolist(), weights.reshape(epochs, -1)[epoch % epochs].tolist(), strict=True))
+        own = dict(
+            zip(
+                selection.of_epoch(epoch).tolist(),
+                weights.reshape(epochs, -1)[epoch % epochs].tolist(),
+                strict=True,
+            )
+        )
         drawn = list(sampler)
         assert sorted(drawn) == sorted(own)
         assert sampler.weights_of(drawn).tolist() == [own[row] for row in drawn]

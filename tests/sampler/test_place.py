@@ -67,7 +67,7 @@ def test_where_accelerate_is_at_work_who_shards_must_be_said(join: Join, monkeyp
     sampler = rs.SubsetSampler(IDS)
     assert len(sampler) == 11  # one process: nobody shards
     join(0, 2)
-    with pytest.raises(ConfigError, match="Accelerate is at work.*world_size=1"):
+    with pytest.raises(ConfigError, match=r"Accelerate is at work.*world_size=1"):
         iter(sampler)
     assert len(rs.SubsetSampler(IDS, world_size=1)) == 11
     assert len(rs.SubsetSampler(IDS, rank=0, world_size=2)) == 5

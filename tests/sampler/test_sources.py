@@ -71,9 +71,7 @@ def test_a_uri_and_a_single_file_give_what_the_folder_does(undisturbed: Made):
 
 def test_the_folder_of_a_selection_gives_its_ids(undisturbed: Made, tmp_path: Path):
     run, out = undisturbed("glister"), tmp_path / "out"
-    code, _ = call(
-        ["select", "--local", "--checkpoint", str(run.rounds[1]), "--run-dir", str(out)]
-    )
+    code, _ = call(["select", "--local", "--checkpoint", str(run.rounds[1]), "--run-dir", str(out)])
     assert code == 0
     for source in (out, f"file://{out}"):
         assert rs.SubsetSampler(source).ids.tolist() == run.ids[2]

@@ -232,9 +232,7 @@ def test_torchdatas_stateful_loader_goes_on_after_the_batch_it_gave(workers):
     stateful = pytest.importorskip("torchdata.stateful_dataloader")
 
     def loader_of(sampler):
-        return stateful.StatefulDataLoader(
-            ROWS, batch_size=4, sampler=sampler, num_workers=workers
-        )
+        return stateful.StatefulDataLoader(ROWS, batch_size=4, sampler=sampler, num_workers=workers)
 
     for batches in (1, 4, 10, None):  # all are drawn after 6; None: the loop has ended too
         first, had = loader_of(SubsetSampler(IDS)), list[int]()
