@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from sklearn.datasets import load_digits
@@ -43,11 +44,8 @@ def train(run: str, checkpoint: Path | None = None, stop_after: int = -1) -> lis
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    if checkpoint and checkpoint.is_file():
-        saved = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        sampler.load_state_dict(saved["sampler"])
+    parts = {"model": model, "optimizer": optimizer, "sampler": sampler}
+    restore(parts, checkpoint)
 
     visited: list[list[int]] = []
     for epoch in range(sampler.epoch, EPOCHS):
@@ -55,19 +53,30 @@ def train(run: str, checkpoint: Path | None = None, stop_after: int = -1) -> lis
         visited.append([])
         for images, labels, rows in sampler.counted(loader):  # the loader's own batches, counted
             loss_B = nn.functional.cross_entropy(model(images), labels, reduction="none")
-            loss = weighted_mean(loss_B, sampler.weights_of(rows))
             optimizer.zero_grad()
-            loss.backward()
+            weighted_mean(loss_B, sampler.weights_of(rows)).backward()
             optimizer.step()
             visited[-1] += rows.tolist()
-            if checkpoint:
-                parts = {"model": model, "optimizer": optimizer, "sampler": sampler}
-                torch.save({name: part.state_dict() for name, part in parts.items()}, checkpoint)
+            save(parts, checkpoint)
             stop_after -= 1
             if stop_after == 0:
                 return visited
         print(f"epoch {epoch}: {len(visited[-1])} examples")  # none, where it had just ended
     return visited
+
+
+def restore(parts: dict[str, Any], checkpoint: Path | None) -> None:
+    """Set model, optimizer and sampler to where a checkpoint was written, if there is one."""
+    if checkpoint and checkpoint.is_file():
+        saved = torch.load(checkpoint, weights_only=True)
+        for name, part in parts.items():
+            part.load_state_dict(saved[name])
+
+
+def save(parts: dict[str, Any], checkpoint: Path | None) -> None:
+    """Write where model, optimizer and sampler stand."""
+    if checkpoint:
+        torch.save({name: part.state_dict() for name, part in parts.items()}, checkpoint)
 
 
 def weighted_mean(loss_B: Tensor, weight_B: Tensor) -> Tensor:

@@ -87,10 +87,9 @@ class SubsetSampler(DistributedSampler[int]):
     ) -> None:
         refuse_bad_place(rank, world_size)
         names = None if keys is None else names_of(keys)
-        chosen = _chosen(source, round, with_keys=keys is not None)
+        chosen = _chosen(source, round, with_keys=names is not None)
         rows = chosen.ids_EK if names is None else positions_of(chosen, names)
-        for length in (num_examples, None if dataset is None else len(dataset)):
-            _refuse_short(rows, chosen.origin, length)
+        _refuse_short(rows, chosen.origin, num_examples, dataset)
         self.seed, self.shuffle = operator.index(seed), bool(shuffle)
         self._drawn = Drawn(
             chosen=chosen, row_EK=rows, seed=self.seed, shuffle=self.shuffle, remainder=remainder
@@ -180,8 +179,7 @@ class SubsetSampler(DistributedSampler[int]):
             ConfigError: the loader does not draw from this sampler, its batches have no known
                 size, or its dataset has too few rows.
         """
-        length = len(loader.dataset) if isinstance(loader.dataset, Sized) else None
-        _refuse_short(self._drawn.row_EK, self._drawn.chosen.origin, length)
+        _refuse_short(self._drawn.row_EK, self._drawn.chosen.origin, None, loader.dataset)
         return counted(self, lambda: self._walk, loader)
 
     # Properties, because who this process is may be known only when an epoch begins.
@@ -243,10 +241,13 @@ def _chosen(source: Any, round_: int | None, *, with_keys: bool) -> Chosen:
     return of_selection(source) if isinstance(source, Selection) else of_array(source)
 
 
-def _refuse_short(row_EK: np.ndarray, origin: str, length: int | None) -> None:
-    """Refuse a dataset in which a row is not."""
-    if length is not None and (last := int(row_EK.max())) >= length:
+def _refuse_short(row_EK: np.ndarray, origin: str, count: int | None, dataset: object) -> None:
+    """Refuse a number of examples, or a dataset of known length, in which a row is not."""
+    known = [] if count is None else [count]
+    known += [len(dataset)] if isinstance(dataset, Sized) else []
+    if known and (last := int(row_EK.max())) >= min(known):
         raise ConfigError(
-            f"id {last:,} of {origin} is no row of a dataset of {length:,}: ids are row numbers "
-            "of the data they were chosen from. Give that dataset; or keys= to find rows by name."
+            f"id {last:,} of {origin} is no row of a dataset of {min(known):,}: ids are row "
+            "numbers of the data they were chosen from. Give that dataset; or keys= to find rows "
+            "by name."
         )

@@ -113,32 +113,30 @@ def test_without_shuffle_the_order_is_that_of_choice(ids, epoch):
     assert list(sampler) == ids == sampler.ids.tolist() == sampler.positions.tolist()
 
 
-@given(st.data())
-def test_each_epoch_draws_its_own_slice_with_its_own_weights(data):
-    epochs, k = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 9))
-    slices = [data.draw(st.permutations(range(30)))[:k] for _ in range(epochs)]
+def selection_of(slices: list[list[int]], weights: np.ndarray) -> rs.Selection:
     ids = np.array(slices, dtype=np.int64).ravel()
-    weights = np.arange(len(ids), dtype=np.float32) + 0.5
-    selection = rs.Selection(
+    return rs.Selection(
         ids=ids,
         gains=np.zeros(len(ids), dtype=np.float32),
         weights=weights,
         labels=np.zeros(len(ids), dtype=np.int64),
         num_pool=30,
         num_classes=1,
-        fraction=k / 30,
-        epochs=epochs,
+        fraction=len(slices[0]) / 30,
+        epochs=len(slices),
     )
-    sampler = rs.SubsetSampler(selection)
+
+
+@given(st.data())
+def test_each_epoch_draws_its_own_slice_with_its_own_weights(data):
+    epochs, k = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 9))
+    slices = [data.draw(st.permutations(range(30)))[:k] for _ in range(epochs)]
+    weights = np.arange(epochs * k, dtype=np.float32) + 0.5
+    sampler = rs.SubsetSampler(selection_of(slices, weights))
     for epoch in data.draw(st.lists(st.integers(0, 9), min_size=1)):
         sampler.set_epoch(epoch)
-        own = dict(
-            zip(
-                selection.of_epoch(epoch).tolist(),
-                weights.reshape(epochs, -1)[epoch % epochs].tolist(),
-                strict=True,
-            )
-        )
+        at = epoch % epochs
+        own = dict(zip(slices[at], weights[k * at : k * at + k].tolist(), strict=True))
         drawn = list(sampler)
         assert sorted(drawn) == sorted(own)
         assert sampler.weights_of(drawn).tolist() == [own[row] for row in drawn]

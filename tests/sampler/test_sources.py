@@ -106,11 +106,22 @@ def test_ids_come_in_any_flat_sequence(make: Callable[[list[int]], Any]):
     assert list(sampler) == list(rs.SubsetSampler(ids))
 
 
-def test_a_selection_and_the_array_that_was_given_may_change_afterwards(undisturbed: Made):
-    ids = np.arange(10)
-    sampler = rs.SubsetSampler(ids)
-    ids[:] = 0
-    assert sorted(sampler) == list(range(10))
+def test_a_selection_and_the_array_that_was_given_may_change_afterwards():
+    ids, weights = np.arange(10), np.ones(10, dtype=np.float32)
+    selection = rs.Selection(
+        ids=ids,
+        gains=weights,
+        weights=weights,
+        labels=ids,
+        num_pool=10,
+        num_classes=10,
+        fraction=1.0,
+    )
+    samplers = rs.SubsetSampler(ids), rs.SubsetSampler(selection)
+    ids[:], weights[:] = 0, 7
+    for sampler in samplers:
+        assert sorted(sampler) == list(range(10))
+        assert sampler.weights.tolist() == [1] * 10
 
 
 BAD: list[tuple[Any, dict[str, Any], str]] = [
