@@ -176,6 +176,28 @@ def test_a_state_kept_for_each_batch_goes_on_after_that_batch(number, batch_size
     assert list(again) == [row for batch in had[number:] for row in batch]
 
 
+@pytest.mark.parametrize("remainder", ["keep", "drop"])
+@given(world_size=st.integers(1, 2 * K), start=st.integers(0, K), data=st.data())
+def test_a_rank_that_drew_all_it_had_leaves_nothing_of_the_epoch(
+    remainder, world_size, start, data
+):
+    rank = data.draw(st.integers(0, world_size - 1))
+    sampler = SubsetSampler(IDS, rank=rank, world_size=world_size, remainder=remainder)
+    sampler.load_state_dict(sampler.state_dict() | {"position": start})
+    sampler.set_epoch(0)
+    walk = iter(sampler)
+    list(walk)
+    assert sampler.state_dict()["position"] == walk.state_dict()["position"] == K
+
+
+def test_a_pass_takes_up_the_epoch_of_a_state_too():
+    sampler = SubsetSampler(IDS)
+    sampler.set_epoch(2)
+    walk = iter(SubsetSampler(IDS))
+    walk.load_state_dict(sampler.state_dict() | {"position": 3})
+    assert list(walk) == order_of(2)[3:]
+
+
 @pytest.mark.parametrize("how", ["pickle", "deepcopy", "copy"])
 @pytest.mark.parametrize("drawn", [None, 0, 5, K])
 def test_a_copy_stands_where_the_original_does_and_goes_its_own_way(how, drawn):
