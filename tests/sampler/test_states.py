@@ -108,6 +108,20 @@ def test_a_state_of_an_end_lets_the_next_pass_be_whole_where_no_epoch_is_named()
     assert list(other) == order_of(0)
 
 
+def test_after_the_rest_of_an_epoch_comes_a_whole_one_also_where_none_is_named():
+    sampler = SubsetSampler(IDS)
+    sampler.load_state_dict(sampler.state_dict() | {"position": 10})
+    assert list(sampler) == order_of(0)[10:]
+    assert list(sampler) == order_of(0)
+
+
+def test_a_copy_made_at_an_end_goes_on_as_the_original_does():
+    sampler = SubsetSampler(IDS)
+    sampler.set_epoch(0)
+    list(sampler)
+    assert list(copy.deepcopy(sampler)) == list(sampler) == order_of(0)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("drop_last", [False, True])
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
