@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from raysubset.errors import RaySubsetError as RaySubsetError
     from raysubset.experiment import Experiment as Experiment
     from raysubset.in_loop import select as select
+    from raysubset.sampler import SubsetSampler as SubsetSampler
     from raysubset.selector.subset_selector import SubsetSelector as SubsetSelector
     from raysubset.strategies.full import Full as Full
     from raysubset.strategies.glister import Glister as Glister
@@ -57,6 +58,7 @@ _HOME = {
     "Experiment": "experiment",
     "select": "in_loop",
     "RaySubsetError": "errors",
+    "SubsetSampler": "sampler",
 }
 
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]  # lazy names
