@@ -6,13 +6,7 @@ A shape is one example's: (channels, height, width) for images, (features,) for 
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import inspect
-import os
-import sys
-from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Callable
 from math import prod
 
 import torch
@@ -21,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 
 from raysubset.errors import ModelError
+from raysubset.learn.factories import Named, did_you_mean, shorten
 
 _RESNET_MIN_SIDE = 32  # below it, ResNet-18's three halvings leave less than 4 x 4
 _CONV_WIDTHS = (32, 64, 128)
@@ -49,12 +44,6 @@ def resolved_name(name: str, in_shape: tuple[int, ...]) -> str:
 def has_batch_norm(model: nn.Module) -> bool:
     """Return whether any layer normalises over the batch, and so needs 2 rows to train."""
     return any(isinstance(module, _BatchNorm) for module in model.modules())
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return " (did you mean 'x'?)" for the closest known word, or "" when none is close."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 _Builder = Callable[[tuple[int, ...], int], nn.Module]
@@ -141,20 +130,19 @@ def _require_image(name: str, in_shape: tuple[int, ...]) -> None:
 
 def _from_factory(name: str, in_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     """Return what the person's `module:factory` builds. Runs their code, by design."""
-    module_name, _, attribute = name.partition(":")
-    if not module_name or not attribute:
-        raise ModelError(
-            f"model.name={name!r} lacks a part; write module:factory, as in mynet:build"
-        )
-    with _working_directory_importable():
-        factory = _import_factory(module_name, attribute)
-        model = _call_factory(
-            f"{module_name}:{attribute}", factory, in_shape=in_shape, num_classes=num_classes
-        )
+    named = Named.of(name, option="model.name", error=ModelError, example="mynet:build")
+    with named.importable():
+        factory = named.imported()
+        if isinstance(factory, nn.Module) or not callable(factory):
+            raise ModelError(
+                f"{named}: it is of type {type(factory).__name__}, "
+                f"not a factory; name a class, or a function that builds and returns the model"
+            )
+        model = named.called(factory, {"num_classes": num_classes, "in_shape": in_shape})
     if not isinstance(model, nn.Module):
         raise ModelError(
             f"model.name={name!r}: the factory returned {type(model).__name__} "
-            f"({_shorten(repr(model))}), not a torch.nn.Module; return the model itself"
+            f"({shorten(repr(model))}), not a torch.nn.Module; return the model itself"
         )
     if any(is_lazy(parameter) for parameter in model.parameters()):
         raise ModelError(
@@ -162,79 +150,3 @@ def _from_factory(name: str, in_shape: tuple[int, ...], num_classes: int) -> nn.
             f"the seed; give their sizes"
         )
     return model
-
-
-@contextmanager
-def _working_directory_importable() -> Generator[None]:
-    """Put the working directory first on the import path, as `python -m` does, for a while."""
-    # not for ever: a folder called `datasets` here would shadow a package someone imports later
-    folder = os.getcwd()
-    sys.path.insert(0, folder)
-    importlib.invalidate_caches()
-    try:
-        yield
-    finally:
-        if folder in sys.path:
-            sys.path.remove(folder)
-
-
-def _import_factory(module_name: str, attribute: str) -> Callable[..., object]:
-    """Return the callable `attribute` of the module, or say what is there instead."""
-    try:
-        module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # a person's module may fail in any way
-        raise ModelError(
-            f"model.name={module_name}:{attribute}: importing {module_name!r} failed with "
-            f"{_cause(error)}; it must be installed or stand in the working directory {os.getcwd()}"
-        ) from error
-    public = [name for name in vars(module) if not name.startswith("_")]
-    factory = getattr(module, attribute, None)
-    if factory is None:
-        raise ModelError(
-            f"model.name={module_name}:{attribute}: module {module_name!r} has no "
-            f"{attribute!r}{did_you_mean(attribute, public)}; it has {_shorten(', '.join(public))}"
-        )
-    if isinstance(factory, nn.Module) or not callable(factory):
-        raise ModelError(
-            f"model.name={module_name}:{attribute}: it is of type {type(factory).__name__}, "
-            f"not a factory; name a class, or a function that builds and returns the model"
-        )
-    return factory
-
-
-def _call_factory(
-    name: str, factory: Callable[..., object], *, in_shape: tuple[int, ...], num_classes: int
-) -> object:
-    """Return factory(num_classes=..., in_shape=...), with those of the two that it accepts."""
-    offered: dict[str, object] = {"num_classes": num_classes, "in_shape": in_shape}
-    chosen: dict[str, object] = {}
-    try:
-        chosen = _accepted(factory, offered)
-        return factory(**chosen)
-    except (Exception, SystemExit) as error:  # a person's factory may fail in any way
-        call = ", ".join(f"{key}={value}" for key, value in chosen.items())
-        raise ModelError(
-            f"model.name={name}: the factory, called with ({call}), failed with {_cause(error)}; "
-            f"it may take num_classes and in_shape, everything else needs a default"
-        ) from error
-
-
-def _accepted(factory: Callable[..., object], offered: dict[str, object]) -> dict[str, object]:
-    """Return the offered keywords that the factory names; **kwargs gets num_classes alone.
-
-    torchvision's and timm's factories hand **kwargs on to a class that knows no in_shape.
-    """
-    parameters = inspect.signature(factory).parameters.values()
-    by_keyword = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    names = {parameter.name for parameter in parameters if parameter.kind in by_keyword}
-    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
-        names.add("num_classes")
-    return {key: value for key, value in offered.items() if key in names}
-
-
-def _cause(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
-
-
-def _shorten(text: str, length: int = 200) -> str:
-    return text if len(text) <= length else text[: length - 3] + "..."
