@@ -243,7 +243,19 @@ def choose(
         lookahead = _lookahead(outputs[:split], device)
         if progress is not None:
             ground_set = WatchedGroundSet(ground_set, _told(progress, choice.budget))
-        return replace(_timed(choice, ground_set, lookahead), left_out=left_out)
+        chosen = _timed(choice, ground_set, lookahead)
+    return replace(chosen, left_out=left_out, facts={**chosen.facts, **_remembered(outputs)})
+
+
+def _remembered(outputs: Sequence[RangeOutput]) -> dict[str, float]:
+    """Return how many rows went through a frozen backbone, and how many were known; else {}."""
+    told = [(out.remembered, len(out.ids) + len(out.left_out)) for out in outputs]
+    if all(known is None for known, _ in told):
+        return {}
+    return {
+        "examples_forwarded": float(sum(rows for known, rows in told if not known)),
+        "examples_remembered": float(sum(rows for known, rows in told if known)),
+    }
 
 
 def _left_out(outputs: Sequence[RangeOutput], budget: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Models by name: three that ship, `auto`, and `module:factory` for a person's own.
+"""Models by name: three that ship, `auto`, registries, and `module:factory` for a person's own.
 
 Every model is built on the CPU from a seed, and leaves all global random state as it was.
 A shape is one example's: (channels, height, width) for images, (features,) for tables.
@@ -16,6 +16,8 @@ from torch.nn.parameter import is_lazy
 
 from raysubset.errors import ModelError
 from raysubset.learn.factories import Named, did_you_mean, shorten
+from raysubset.learn.registries import build_registered, image_words
+from raysubset.learn.settings import is_of_registry
 
 _RESNET_MIN_SIDE = 32  # below it, ResNet-18's three halvings leave less than 4 x 4
 _CONV_WIDTHS = (32, 64, 128)
@@ -25,7 +27,8 @@ _MLP_WIDTH = 128
 def build_model(name: str, *, in_shape: tuple[int, ...], num_classes: int, seed: int) -> nn.Module:
     """Return a fresh model on the CPU, its weights a function of the arguments alone.
 
-    `name` is one of "auto", "convnet", "mlp", "resnet18" or "module:factory".
+    `name` is one of "auto", "convnet", "mlp", "resnet18", "timm:NAME", "torchvision:NAME" or
+    "module:factory".
     Raises ModelError for a name that is unknown, a model that does not fit `in_shape`, and a
     factory that cannot be imported or called or that gives no `nn.Module`.
     """
@@ -51,6 +54,8 @@ _Builder = Callable[[tuple[int, ...], int], nn.Module]
 
 def _builder(name: str, in_shape: tuple[int, ...]) -> _Builder:
     """Return the function that builds the model called `name`."""
+    if is_of_registry(name):
+        return lambda shape, classes: build_registered(name, shape, classes)
     if ":" in name:
         return lambda shape, classes: _from_factory(name, shape, classes)
     if name == "auto":
@@ -59,7 +64,8 @@ def _builder(name: str, in_shape: tuple[int, ...]) -> _Builder:
         known = sorted([*_BUILDERS, "auto"])
         raise ModelError(
             f"model.name={name!r} is not a model{did_you_mean(name, known)}; "
-            f"choose {', '.join(known)}, or module:factory for your own"
+            f"choose {', '.join(known)}, timm:NAME, torchvision:NAME, or module:factory for your "
+            "own"
         )
     return _BUILDERS[name]
 
@@ -138,7 +144,8 @@ def _from_factory(name: str, in_shape: tuple[int, ...], num_classes: int) -> nn.
                 f"{named}: it is of type {type(factory).__name__}, "
                 f"not a factory; name a class, or a function that builds and returns the model"
             )
-        model = named.called(factory, {"num_classes": num_classes, "in_shape": in_shape})
+        offered = {"num_classes": num_classes, "in_shape": in_shape, **image_words(in_shape)}
+        model = named.called(factory, offered)
     if not isinstance(model, nn.Module):
         raise ModelError(
             f"model.name={name!r}: the factory returned {type(model).__name__} "
