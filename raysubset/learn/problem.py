@@ -198,6 +198,7 @@ def make_problem(
     )
     if parts.pool.num_examples < 2:
         raise DataError(f"the pool holds {parts.pool.num_examples} rows; give at least 2.")
+    fitted = fit_normalize(parts.pool.content)
     return Problem(
         parts=parts,
         model=model,
@@ -205,7 +206,7 @@ def make_problem(
         scoring_batch=scoring_batch,
         threads=threads,
         seed=seed,
-        normalize=fit_normalize(parts.pool.content),
+        normalize=fitted if model.inputs == "normalised" else fitted.none(),
         import_from=import_from or os.getcwd(),
         skip_bad_rows=data.on_bad_row == "skip",
     )

@@ -93,6 +93,8 @@ def _of_torchvision(name: str, in_shape: tuple[int, ...]) -> _Found:
     words: dict[str, Any] = {"weights": None}
     if name.startswith("vit_"):
         words["image_size"] = image_words(in_shape)["image_size"]
+    if name in ("googlenet", "inception_v3"):
+        words["init_weights"] = True  # else they warn that their default will change
     if name.startswith("maxvit_"):
         words["input_size"] = in_shape[1:]
     return models.get_model_builder(name), words

@@ -190,6 +190,10 @@ class ModelSettings(Settings):
     """module:function that takes what your model returns and gives the logits; needed only where
     it returns several tensors and none of them is called logits."""
 
+    inputs: Literal["normalised", "raw"] = "normalised"
+    """What the model is given: values with mean 0 and spread 1 over the pool, or, raw, the data's
+    own numbers as float32 (pixels 0..255, token ids)."""
+
     frozen: bool = False
     """Train the head alone: every other weight stays, and so do BatchNorm's statistics. Scoring
     then reads the embeddings of the first time again."""
