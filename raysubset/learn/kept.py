@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from dataclasses import dataclass
-from typing import BinaryIO
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -42,11 +41,12 @@ class Kept:
     embeddings: np.ndarray
 
 
-def content_digest(content: np.ndarray) -> str:
+def content_digest(*arrays: np.ndarray) -> str:
     """Return the BLAKE2b (hex) of rows, for those that nothing else tells from others."""
-    header = f"{content.dtype} {content.shape} ".encode()
-    digest = hashlib.blake2b(header)
-    digest.update(np.ascontiguousarray(content).data)
+    digest = hashlib.blake2b()
+    for array in arrays:
+        digest.update(f"{array.dtype} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 
@@ -56,7 +56,6 @@ class KeptEmbeddings:
     def __init__(self, memory_bytes: int = MEMORY_BYTES) -> None:
         """Know nothing yet."""
         self._spool = Spool(memory_bytes)
-        self._file: BinaryIO | None = None
         self._forget()
 
     def stand_at(self, backbone: str) -> None:
@@ -81,27 +80,25 @@ class KeptEmbeddings:
         if self._bytes + size <= self._spool.memory_bytes:
             self._bytes += size
             self._held[part, index] = kept
-        elif (lies := self._written(kept.embeddings)) is not None:
-            self._held[part, index] = Kept(
-                ids=kept.ids, source=kept.source, labels=kept.labels, embeddings=lies
-            )
+        elif (part, index) not in self._written and self._has_room(size):
+            # Once: where other ids come in every round, a file would only grow.
+            self._written.add((part, index))
+            self._held[part, index] = replace(kept, embeddings=self._on_disk(kept.embeddings))
 
-    def _written(self, embeddings: np.ndarray) -> np.ndarray | None:
-        """Return the rows as they lie at the file's end; None where the disk is full."""
-        if shutil.disk_usage(self._spool.folder).free < embeddings.nbytes + SPARE_BYTES:
-            return None
+    def _has_room(self, size: int) -> bool:
+        return shutil.disk_usage(self._spool.folder).free >= size + SPARE_BYTES
+
+    def _on_disk(self, embeddings: np.ndarray) -> np.ndarray:
+        """Return the rows as they lie at the end of the file."""
         path = self._spool.folder / FILE
-        if self._file is None:
-            self._file = path.open("w+b")
-        at = self._file.seek(0, 2)
-        self._file.write(np.ascontiguousarray(embeddings).data)
-        self._file.flush()
+        with path.open("ab") as file:
+            at = file.tell()
+            file.write(np.ascontiguousarray(embeddings).data)
         return np.memmap(path, np.float32, "r", at, embeddings.shape)
 
     def _forget(self) -> None:
         self._backbone, self._bytes = "", 0
         self._held: dict[tuple[PartName, int], Kept] = {}
-        if self._file is not None:
-            self._file.close()
-            (self._spool.folder / FILE).unlink()
-            self._file = None
+        self._written = set[tuple[PartName, int]]()
+        if self._spool.made:
+            (self._spool.folder / FILE).unlink(missing_ok=True)

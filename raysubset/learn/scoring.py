@@ -186,7 +186,7 @@ class Scorer:
     def _source(self, given: RangeRows | None, source: str | None) -> str:
         if source is not None:
             return source
-        return OWN if given is None else content_digest(given.content)
+        return OWN if given is None else content_digest(given.content, given.label_K)
 
     def _forwarded(
         self, rows: RowRange, given: RangeRows | None, source: str, *, wide: bool
