@@ -79,10 +79,10 @@ def twin() -> list[Selection]:
     ready = prepared(**FROZEN)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Recall, "is_on", lambda self: False)
-        return selections(LocalPool(ready.chooser, Scorer(ready.problem, CPU), print_nothing).select)
+        return selections(LocalPool(ready.chooser, Scorer(ready.problem, CPU), tell_nobody).select)
 
 
-def print_nothing(stage: str, done: int, of: int) -> None:
+def tell_nobody(stage: str, done: int, of: int) -> None:
     """Tell nobody."""
 
 

@@ -245,5 +245,3 @@ def test_a_run_with_kept_embeddings_is_the_run_without(
 def test_a_head_that_shares_its_weight_cannot_stand_before_a_frozen_backbone():
     with pytest.raises(ModelError, match=r"'head' shares its weight with back\.weight"):
         problem(**{"model__name": f"{OWN}:Tied", "model__frozen": True})
-
-
