@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ray.exceptions import ActorDiedError
 
 from raysubset.cluster.blocks import Blocks
 from raysubset.cluster.dealing import Deal
@@ -18,7 +19,7 @@ from raysubset.learn.recall import Recall
 from raysubset.learn.scoring import Scorer
 from raysubset.learn.weights import Weights
 from raysubset.strategies.selection import Selection
-from tests.cluster.test_any_scorers import Calls, started
+from tests.cluster.test_any_scorers import Calls, Ref, started
 from tests.learn.ranks import CPU
 from tests.small_runs import prepared
 
@@ -50,6 +51,25 @@ class Forgetful(Calls):
                 raise
 
         return made
+
+
+class Dying(Calls):
+    """The first actor dies for good in the second round, with all that it keeps."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.dealt = 0
+
+    def call(self, method: Callable[..., Any], args: Any, returns: int) -> Any:
+        self.dealt += method.__name__ == "score"
+        if self.dealt > 12 and method.__self__.name == "raysubset-scorer-0 run":
+
+            def dead() -> Any:
+                self.losses += 1
+                raise ActorDiedError
+
+            return tuple(Ref(dead) for _ in range(returns)) if returns > 1 else Ref(dead)
+        return super().call(method, args, returns)
 
 
 def selections(select: Select) -> list[Selection]:
@@ -123,6 +143,17 @@ def test_what_a_lost_scorer_kept_is_computed_again_by_others(
         assert [a + b for a, b in told] == facts(mine, "scored")
         again += sum(facts(mine, "forwarded")[1:])
     assert again > 0
+
+
+def test_what_a_dead_scorer_kept_goes_to_who_lives(
+    twin: list[Selection], monkeypatch: pytest.MonkeyPatch
+):
+    calls = Dying(0)
+    mine = by_scorers(monkeypatch, calls, 2)
+    assert calls.losses
+    assert_same(mine, twin)
+    assert facts(mine, "forwarded")[1] > 0
+    assert facts(mine, "forwarded")[-1] == 0.0  # the other knows them by then
 
 
 @given(
