@@ -27,6 +27,7 @@ from raysubset.faultpoints import reach
 from raysubset.learn.data import Dataset
 from raysubset.learn.numerics import full_fp32
 from raysubset.learn.parts import Parts
+from raysubset.learn.recall import rows_remembered
 from raysubset.learn.rows import tensor_of
 from raysubset.learn.scoring import RangeOutput, RowRange, ranges_of
 from raysubset.strategies.selection import Selection
@@ -244,18 +245,7 @@ def choose(
         if progress is not None:
             ground_set = WatchedGroundSet(ground_set, _told(progress, choice.budget))
         chosen = _timed(choice, ground_set, lookahead)
-    return replace(chosen, left_out=left_out, facts={**chosen.facts, **_remembered(outputs)})
-
-
-def _remembered(outputs: Sequence[RangeOutput]) -> dict[str, float]:
-    """Return how many rows went through a frozen backbone, and how many were known; else {}."""
-    told = [(out.remembered, len(out.ids) + len(out.left_out)) for out in outputs]
-    if all(known is None for known, _ in told):
-        return {}
-    return {
-        "examples_forwarded": float(sum(rows for known, rows in told if not known)),
-        "examples_remembered": float(sum(rows for known, rows in told if known)),
-    }
+    return replace(chosen, left_out=left_out, facts={**chosen.facts, **rows_remembered(outputs)})
 
 
 def _left_out(outputs: Sequence[RangeOutput], budget: int) -> np.ndarray:

@@ -7,6 +7,7 @@ what may be recalled: what moved after all is forgotten, not believed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from raysubset.learn.head import Head
 from raysubset.learn.kept import Kept, KeptEmbeddings
 
 if TYPE_CHECKING:
-    from raysubset.learn.scoring import RowRange
+    from raysubset.learn.scoring import RangeOutput, RowRange
 
 
 class Recall:
@@ -52,3 +53,14 @@ class Recall:
         if now != self._versions:
             self._kept.stand_at(backbone_digest(self._model, self._head))
             self._versions = now
+
+
+def rows_remembered(outputs: Sequence[RangeOutput]) -> dict[str, float]:
+    """Return how many rows went through a frozen backbone, and how many were known; else {}."""
+    told = [(out.remembered, len(out.ids) + len(out.left_out)) for out in outputs]
+    if all(known is None for known, _ in told):
+        return {}
+    return {
+        "examples_forwarded": float(sum(rows for known, rows in told if not known)),
+        "examples_remembered": float(sum(rows for known, rows in told if known)),
+    }

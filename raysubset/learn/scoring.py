@@ -172,6 +172,10 @@ class Scorer:
             embeddings=made.embeddings if embeddings else made.embeddings[:, :0],
             remembered=(kept is not None) if on else None,
         )
+        return self._of_finite(rows, output, logits_BC)
+
+    def _of_finite(self, rows: RowRange, output: RangeOutput, logits_BC: Tensor) -> RangeOutput:
+        """Return the output of the rows whose logits are numbers, where the rest may be skipped."""
         bad_B = rows_not_finite(logits_BC)
         if bad_B is None:
             return output
