@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from raysubset.errors import ConfigError
+from raysubset.learn.settings import is_of_registry
 
 if TYPE_CHECKING:
     from raysubset.experiment import Experiment
+
+WHAT = {"name": "model", "adapter": "adapter"}
+"""Options of the section `model` that may name code, and what a message calls it."""
 
 
 def refuse_stored_code(stored: Mapping[str, Any], given: Experiment | None, where: object) -> None:
@@ -26,9 +30,22 @@ def refuse_stored_code(stored: Mapping[str, Any], given: Experiment | None, wher
         ConfigError: the folder names code and the options do not; the remedy is the option.
     """
     section = stored.get("model", {})
-    name = str(section.get("name", "")) if isinstance(section, Mapping) else ""
-    if ":" in name and (given is None or "name" not in given.model.model_fields_set):
-        raise ConfigError(
-            f"{where} says that its model is {name}, and code is not run because a folder names "
-            f"it; if it is yours, add --model.name {name}"
-        )
+    for option, name in code_of(section if isinstance(section, Mapping) else {}).items():
+        if given is None or option not in given.model.model_fields_set:
+            raise ConfigError(
+                f"{where} says that its {WHAT[option]} is {name}, and code is not run because a "
+                f"folder names it; if it is yours, add --model.{option} {name}"
+            )
+
+
+def code_of(section: Mapping[str, Any]) -> dict[str, str]:
+    """Return option -> name, for those of the section `model` that name a person's own code.
+
+    A model of timm or torchvision is none: its name is looked up in a list.
+    """
+    named = {option: str(section.get(option) or "") for option in WHAT}
+    return {
+        option: name
+        for option, name in named.items()
+        if ":" in name and not (option == "name" and is_of_registry(name))
+    }

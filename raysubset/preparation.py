@@ -324,7 +324,7 @@ def _check_model_and_budget(
             f"resources.threads_per_rank={threads} is more than this machine's {os.cpu_count()} "
             "cores; lower it."
         )
-    rows = 2 if has_batch_norm(model) else 1
+    rows = 2 if has_batch_norm(model) and not experiment.model.frozen else 1
     least = min(phase.budget for phase in phases)
     if least < rows * workers:
         raise ConfigError(

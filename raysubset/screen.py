@@ -93,8 +93,10 @@ class Screen:
             f"epochs {first}-{last}"
         ]
         if metrics.get("examples_scored"):
+            known = metrics.get("examples_remembered")
             parts.append(
                 f"scored {metrics['examples_scored']:,.0f} in {metrics['seconds_scoring']:.1f} s"
+                + (f" ({known:,.0f} by kept embeddings)" if known else "")
             )
             parts.append(f"greedy {metrics['seconds_greedy']:.1f} s")
         if left_out := metrics.get("ids_left_out"):

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from raysubset.errors import ConfigError, RunFolderError
 from raysubset.experiment import Experiment
+from raysubset.experiment import options as every_option
 from raysubset.files import LOCK
 from raysubset.own_code import refuse_stored_code
 from raysubset.redaction import redacted, unprintable
@@ -143,6 +144,10 @@ def resolve_over(
     return experiment
 
 
+TRUTHS = {f"--{name}" for name, field in every_option().items() if field.annotation is bool}
+"""Options that are true or false, which may be followed by a word that says so."""
+
+
 def long_forms(tokens: Sequence[str]) -> list[str]:
     """Return the tokens with the short forms written out."""
     words: list[str] = []
@@ -156,6 +161,8 @@ def long_forms(tokens: Sequence[str]) -> list[str]:
                 value = queue.pop(0)
             option = "--data.format" if value in BUILT_IN_DATA else "--data.path"
             words += [option, value]
+        elif word in TRUTHS and not equals and queue and queue[0].lower() in ("true", "false"):
+            words.append(f"{word}={queue.pop(0).lower()}")  # else cyclopts takes it for a file
         else:
             words.append(SHORT.get(word, word) + equals + value)
     return words

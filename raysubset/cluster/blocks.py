@@ -49,6 +49,11 @@ class Located:
     keep: bool = False
 
 
+def source_of(located: Located) -> str:
+    """Return what tells a range's data from any other: an object of the store never changes."""
+    return " ".join(map(str, located.blocks))  # their names: a reference would hold the blocks
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Put:
     """A part in the object store.

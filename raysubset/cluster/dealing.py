@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from types import MappingProxyType
 
 
 class Deal:
-    """Ranges that are still to do, in piles of one block each."""
+    """Ranges that are still to do: those that an actor knows, and others in piles by block."""
 
-    def __init__(self, blocks: Sequence[Hashable]) -> None:
-        """Take the block of every range, by the range's index."""
+    def __init__(
+        self, blocks: Sequence[Hashable], knows: Mapping[int, int] = MappingProxyType({})
+    ) -> None:
+        """Take the block of every range, and the actor that alone is dealt it, by its index."""
         self._back: deque[int] = deque()
         self._piles: dict[Hashable, deque[int]] = {}
+        self._known: dict[int, deque[int]] = {}
         for index, block in enumerate(blocks):
-            self._piles.setdefault(block, deque()).append(index)
+            if index in knows:
+                self._known.setdefault(knows[index], deque()).append(index)
+            else:
+                self._piles.setdefault(block, deque()).append(index)
         self._untouched = deque(self._piles)
         self._of_actor: dict[int, Hashable] = {}
         self._left = len(blocks)
@@ -27,17 +34,27 @@ class Deal:
         """Return a range that nobody has."""
         if self._back:
             return self._back[0]
-        return next(pile[0] for pile in self._piles.values() if pile)
+        piles = [*self._piles.values(), *self._known.values()]
+        return next(pile[0] for pile in piles if pile)
+
+    def has(self, actor: int) -> bool:
+        """Return whether there is a range for an actor: what others know is not."""
+        others = sum(len(pile) for of, pile in self._known.items() if of != actor)
+        return self._left > others
 
     def next(self, actor: int) -> int:
-        """Return the actor's next range: a lost one, one of its block, of a new one, of another's.
+        """Return the actor's next range.
+
+        One that it knows; a lost one; one of its block, of a new one, of another's.
 
         Raises:
-            IndexError: none is left.
+            IndexError: none is left for it.
         """
-        if not self._left:
-            raise IndexError("no range is left")
+        if not self.has(actor):
+            raise IndexError("no range is left for this actor")
         self._left -= 1
+        if known := self._known.get(actor):
+            return known.popleft()
         if self._back:
             return self._back.popleft()
         own = self._of_actor.get(actor)
@@ -49,6 +66,10 @@ class Deal:
         """Take a range back that was lost; it is the next that is dealt."""
         self._back.appendleft(index)
         self._left += 1
+
+    def forget(self, actor: int) -> None:
+        """Deal what an actor knew to anybody: it was lost, and its memory with it."""
+        self._back.extend(self._known.pop(actor, ()))
 
     def _new_pile(self) -> Hashable:
         if self._untouched:

@@ -73,7 +73,10 @@ class Pass:
         self.scorers, self.ranges, self.args, self.embeddings = scorers, ranges, args, embeddings
         self.stage = stage
         self.resources = scorers.resources
-        self.todo = Deal([located.blocks[0] for located in ranges])
+        away = {*scorers.gone, *scorers.resting, *scorers.asked}
+        owners = [scorers.knows.get(_place(located)) for located in ranges]
+        knows = {i: a for i, a in enumerate(owners) if a is not None and a not in away}
+        self.todo = Deal([located.blocks[0] for located in ranges], knows)
         self.flying = {ref: Call(actor=actor) for actor, ref in scorers.asked.items()}
         self.resting = scorers.resting
         self.outputs: list[Any] = [None] * len(ranges)
@@ -94,8 +97,8 @@ class Pass:
             self.scorers.asked[actor], self.flying[ref] = ref, Call(actor=actor)
             self.since[actor] = now
         load = self._load()
-        while self.todo and load and min(load.values()) < IN_FLIGHT:
-            actor = min(load, key=lambda a: load[a])
+        while free := [a for a in load if load[a] < IN_FLIGHT and self.todo.has(a)]:
+            actor = min(free, key=lambda a: load[a])
             if not load[actor]:
                 self.since[actor] = now  # it owed nothing until now
             self._score(actor, self.todo.next(actor))
@@ -134,6 +137,8 @@ class Pass:
         self.seconds[call.actor] = self.seconds.get(call.actor, 0.0) + report[0]
         self.memory = {k: max(v, self.memory.get(k, 0)) for k, v in report[1].items()}
         self.loading_s = max(self.loading_s, report[2])
+        if report[3]:
+            self.scorers.knows[_place(self.ranges[call.index])] = call.actor
         self.done += 1
         return True
 
@@ -199,6 +204,7 @@ class Pass:
         self.flying[report] = Call(actor=actor, index=index, output=output)
 
     def _lost(self, call: Call, error: Exception) -> None:
+        self.todo.forget(call.actor)
         if isinstance(error, ActorDiedError):
             self.scorers.gone.add(call.actor)
             self.resting.pop(call.actor, None)
@@ -231,6 +237,11 @@ class Pass:
             return "its start"
         rows = self.ranges[index].rows
         return f"{rows.part} ids {rows.ids[0]}-{rows.ids[-1]}"
+
+
+def _place(located: Located) -> tuple[str, int]:
+    """Return where a range stands, whatever ids it has in this pass."""
+    return located.rows.part, located.rows.index
 
 
 def own_error(error: RayTaskError, what: str) -> RaySubsetError:

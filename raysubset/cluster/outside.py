@@ -95,11 +95,11 @@ class OutsideActor:
         weights: Sequence[Any],
         located: Located,
         embeddings: bool,
-    ) -> tuple[RangeOutput, tuple[float, dict[str, int], float]]:
-        """Return a range's output; its seconds, the process's memory, and no time for weights."""
+    ) -> tuple[RangeOutput, tuple[float, dict[str, int], float, bool]]:
+        """Return a range's output; its seconds, memory, no time for weights, nothing kept."""
         scorer, start = self.scorer(problem), time.perf_counter()
         output = scorer.score(located.rows, embeddings=embeddings)
-        return output, (time.perf_counter() - start, self.meter.figures, 0.0)
+        return output, (time.perf_counter() - start, self.meter.figures, 0.0, False)
 
     def choose(self, choice: Choice, *outputs: RangeOutput) -> Selection:
         """Choose on this actor's device; the outputs come straight from the other actors."""

@@ -19,7 +19,7 @@ import ray.train
 import ray.train.collective
 from torch.distributed import distributed_c10d
 
-from raysubset.cluster.blocks import CARRY_S, Located, Reader, carried, fetched
+from raysubset.cluster.blocks import CARRY_S, Located, Reader, carried, fetched, source_of
 from raysubset.cluster.carrying import Carrier
 from raysubset.cluster.devices import device_of_rank
 from raysubset.cluster.keeping import Together, agreed
@@ -248,9 +248,10 @@ class Rank:
         mine, outputs, busy_s = order.ranges[self.rank], list[RangeOutput](), 0.0
         for index, located in enumerate(mine):
             self._go_on(index, len(mine))
-            given = self.reader.rows(located)
-            start = time.perf_counter()
-            outputs.append(self.scorer.score(located.rows, given, embeddings=order.embeddings))
+            rows, source = located.rows, source_of(located)
+            given = None if self.scorer.remembers(rows, source) else self.reader.rows(located)
+            start, wide = time.perf_counter(), order.embeddings
+            outputs.append(self.scorer.score(rows, given, embeddings=wide, source=source))
             busy_s += time.perf_counter() - start
             del given  # else a block could not leave the store while the next one comes
         self.reader.forget()

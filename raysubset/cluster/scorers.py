@@ -16,7 +16,7 @@ import numpy as np
 import ray
 from ray.exceptions import GetTimeoutError, RayTaskError
 
-from raysubset.cluster.blocks import Located, Reader, carried
+from raysubset.cluster.blocks import Located, Reader, carried, source_of
 from raysubset.cluster.devices import device_of_actor
 from raysubset.cluster.group import cause_of
 from raysubset.cluster.memory import Meter
@@ -70,8 +70,12 @@ class GradientActor:
         weights: Sequence[Any],
         located: Located,
         embeddings: bool,
-    ) -> tuple[RangeOutput, tuple[float, dict[str, int], float]]:
-        """Return a range's output; its seconds, the process's memory, the seconds of weights."""
+    ) -> tuple[RangeOutput, tuple[float, dict[str, int], float, bool]]:
+        """Return a range's output; and how it was made.
+
+        That is its seconds, the process's memory, the seconds of weights, and whether this actor
+        keeps the embeddings of it.
+        """
         came, scorer = time.perf_counter(), self.scorer(problem)
         if self.version != version:
             flat: np.ndarray = carried(weights[0])
@@ -79,11 +83,13 @@ class GradientActor:
             self.version = version
             told = {**weights_of(version), "stage": "scoring"}
             logger.info("%s has new weights", self.name, extra=told)
-        loaded = time.perf_counter()
-        given = self.reader.rows(located)
+        loaded, source = time.perf_counter(), source_of(located)
+        known = scorer.remembers(located.rows, source)
+        given = None if known else self.reader.rows(located)
         start = time.perf_counter()
-        output = scorer.score(located.rows, given, embeddings=embeddings)
-        return output, (time.perf_counter() - start, self.meter.figures, loaded - came)
+        output = scorer.score(located.rows, given, embeddings=embeddings, source=source)
+        took_s, keeps = time.perf_counter() - start, output.remembered is not None
+        return output, (took_s, self.meter.figures, loaded - came, keeps)
 
     def choose(self, choice: Choice, *outputs: RangeOutput) -> Selection:
         """Choose on this actor's device; the outputs come straight from the other actors."""
@@ -142,6 +148,8 @@ class Scorers:
         self.gone: set[int] = set()
         self.resting: dict[int, float] = {}
         self.asked: dict[int, Any] = {}
+        # (part, number) of a range -> the actor that keeps its embeddings, and so is dealt it.
+        self.knows: dict[tuple[str, int], int] = {}
         self._warm = [actor.warm.remote(self.problem) for actor in self.actors]
 
     def wait_until_ready(self) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from raysubset.core import intake
+from raysubset.errors import DataError
 
 if TYPE_CHECKING:
     from raysubset.core.intake import ArrayLike
@@ -74,6 +75,47 @@ class GradientFactors:
         residual = residual_of(logits, label)
         ids_N = intake.row_ids(ids, len(embedding)).to(embedding.device)
         return cls(ids_N=ids_N, label_N=label, residual_NC=residual, embedding_NH=embedding)
+
+    @classmethod
+    def from_residuals(
+        cls,
+        residual_NC: ArrayLike,
+        embedding_NH: ArrayLike,
+        label_N: ArrayLike | None = None,
+        ids: ArrayLike | None = None,
+    ) -> GradientFactors:
+        """Return the factors of a head with any loss, given r = dL/dz of its outputs.
+
+        Of sigmoid cross-entropy (many labels) and squared error, r is in `core.residuals`. Norms,
+        sums and gains along a direction of yours are exact; GLISTER's own look-ahead is of the
+        softmax cross-entropy, so give it none of these.
+
+        Shapes: (N, C), (N, H), (N,) or None for one class, ids (N,) or None for 0..N-1.
+
+            factors = rs.GradientFactors.from_residuals(output_N1 - target_N1, embedding_NH)
+            factors.norm_N  # the norm of each example's gradient
+
+        Raises:
+            DataError: NaN or infinity (rows named), lengths that differ, labels outside 0..C-1,
+                repeated ids.
+        """
+        residual = intake.matrix(residual_NC, "residual_NC")
+        embedding = intake.matrix(embedding_NH, "embedding_NH")
+        size = len(embedding)
+        if len(residual) != size:
+            raise DataError(
+                f"residual_NC has {len(residual):,} rows and embedding_NH {size:,}; give both for "
+                "the same examples, in one order."
+            )
+        label = torch.zeros(size, dtype=torch.int64)
+        if label_N is not None:
+            label = intake.labels(label_N, size, residual.shape[1], "label_N")
+        return cls(
+            ids_N=intake.row_ids(ids, size).to(embedding.device),
+            label_N=label.to(embedding.device),
+            residual_NC=residual.to(embedding.device),
+            embedding_NH=embedding,
+        )
 
     @classmethod
     def from_labels(

@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from raysubset.core import intake
 from raysubset.core.factors import logits_of, residual_of
-from raysubset.errors import ConfigError
+from raysubset.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from raysubset.core.intake import ArrayLike
@@ -57,6 +57,12 @@ class Lookahead:
         """
         embedding = intake.matrix(embedding_VH, "embedding_VH")
         weight, bias = intake.head(weight_CH, bias_C, embedding.shape[1])
+        if len(weight) == 1:
+            raise ModelError(
+                "weight_CH has one row: the look-ahead's loss is the softmax cross-entropy, which "
+                "needs a row a class. One logit of two classes is the rows (zeros, it); for a "
+                "regression head there is no look-ahead."
+            )
         label = intake.labels(label_V, len(embedding), len(weight), "label_V")
         logits = logits_of(embedding, weight, bias)
         intake.refuse_non_finite(logits, "the logits of embedding_VH")

@@ -27,6 +27,7 @@ from raysubset.faultpoints import reach
 from raysubset.learn.data import Dataset
 from raysubset.learn.numerics import full_fp32
 from raysubset.learn.parts import Parts
+from raysubset.learn.recall import rows_remembered
 from raysubset.learn.rows import tensor_of
 from raysubset.learn.scoring import RangeOutput, RowRange, ranges_of
 from raysubset.strategies.selection import Selection
@@ -243,7 +244,8 @@ def choose(
         lookahead = _lookahead(outputs[:split], device)
         if progress is not None:
             ground_set = WatchedGroundSet(ground_set, _told(progress, choice.budget))
-        return replace(_timed(choice, ground_set, lookahead), left_out=left_out)
+        chosen = _timed(choice, ground_set, lookahead)
+    return replace(chosen, left_out=left_out, facts={**chosen.facts, **rows_remembered(outputs)})
 
 
 def _left_out(outputs: Sequence[RangeOutput], budget: int) -> np.ndarray:

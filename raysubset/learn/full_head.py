@@ -66,13 +66,20 @@ class FullHead:
 
     def _product(self, input: Tensor) -> Tensor:
         check_embedding(self._head.name, input)
-        embedding_BH = input.detach().float()
-        with torch.autocast(input.device.type, enabled=False), full_fp32():
-            logits_BC = logits_of(embedding_BH, *head_weight(self._model, self._head))
+        # contiguous: a kept embedding is, and a product's last bits may depend on it
+        embedding_BH = input.detach().float().contiguous()
+        logits_BC = full_logits(self._model, self._head, embedding_BH)
         self._kept = embedding_BH, logits_BC
-        return logits_BC.clone()  # a model may go on to change what its head gave
+        # a copy: a model may go on to change what its head gave
+        return logits_BC[:, 1:].clone() if self._head.one_logit else logits_BC.clone()
 
     def _give_back(self, own: object) -> None:
         del self._linear.forward
         if own is not None:
             vars(self._linear)["forward"] = own
+
+
+def full_logits(model: nn.Module, head: Head, embedding_BH: Tensor) -> Tensor:
+    """Return the head's logits of some embeddings, in full fp32. Shape: (B, H) -> (B, C)."""
+    with torch.autocast(embedding_BH.device.type, enabled=False), full_fp32():
+        return logits_of(embedding_BH, *head_weight(model, head))

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raysubset.errors import ModelError
-from raysubset.learn.models import did_you_mean
+from raysubset.learn.factories import did_you_mean
+from raysubset.learn.logits import two_classes
 
 _LISTED_LAYERS = 12
 _AFFINE_TOLERANCE = 0.02  # of the largest logit: passes 16-bit arithmetic, not another formula
@@ -35,6 +36,9 @@ class Head:
 
     num_classes: int
     """Classes C."""
+
+    one_logit: bool = False
+    """Whether the layer gives one logit z for two classes, whose logits are then (0, z)."""
 
 
 def find_head(
@@ -54,13 +58,15 @@ def find_head(
     logits_BC = _checked_logits(output, sample)
     name = _matching_head(model, logits_BC, calls) if head is None else head
     _check_call(name, calls[name], logits_BC)
-    linear = linears[name]
-    if num_classes is not None and linear.out_features != num_classes:
+    linear, width = linears[name], logits_BC.shape[1]
+    if num_classes is not None and width != num_classes:
         raise ModelError(
-            f"head {name!r} gives {linear.out_features} outputs, and the data has {num_classes} "
+            f"head {name!r} gives {width} outputs, and the data has {num_classes} "
             f"classes; build the model with num_classes={num_classes}"
         )
-    return Head(name=name, in_features=linear.in_features, num_classes=linear.out_features)
+    one_logit = linear.out_features == 1 and width == 2
+    in_features = linear.in_features
+    return Head(name=name, in_features=in_features, num_classes=width, one_logit=one_logit)
 
 
 def linear_of(model: nn.Module, head: Head) -> nn.Linear:
@@ -71,12 +77,16 @@ def linear_of(model: nn.Module, head: Head) -> nn.Linear:
 
 
 def head_weight(model: nn.Module, head: Head) -> tuple[Tensor, Tensor]:
-    """Return the head's (weight_CH, bias_C), detached, sharing memory; no bias gives zeros."""
+    """Return the head's (weight_CH, bias_C), detached; no bias gives zeros.
+
+    They share the layer's memory, but for one logit: a first row of zeros stands before it.
+    """
     linear = linear_of(model, head)
     weight_CH = linear.weight.detach()
-    if linear.bias is None:
-        return weight_CH, weight_CH.new_zeros(linear.out_features)
-    return weight_CH, linear.bias.detach()
+    bias_C = weight_CH.new_zeros(len(weight_CH)) if linear.bias is None else linear.bias.detach()
+    if not head.one_logit:
+        return weight_CH, bias_C
+    return functional.pad(weight_CH, (0, 0, 1, 0)), functional.pad(bias_C, (1, 0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,10 +100,19 @@ class _Call:
     """Of `given` at that time; a higher one later means that it was changed in place."""
 
     def makes(self, logits_BC: Tensor) -> bool:
-        """Return whether the logits are this output, unchanged."""
-        if self.given.shape != logits_BC.shape or self.given._version != self.version:
+        """Return whether the logits are this output, unchanged, or those of its one logit."""
+        if self.given._version != self.version or not self.fits(logits_BC):
             return False
-        return self.given is logits_BC or torch.equal(self.given.float(), logits_BC.float())
+        if self.given is logits_BC:
+            return True
+        own = self.given if self.given.shape == logits_BC.shape else two_classes(self.given)
+        return torch.equal(own.float(), logits_BC.float())
+
+    def fits(self, logits_BC: Tensor) -> bool:
+        """Return whether the output is as wide as the logits, or one logit for two of them."""
+        rows, width = logits_BC.shape
+        one_logit = width == 2 and not bool(logits_BC[:, 0].any())
+        return self.given.shape == (rows, width) or (one_logit and self.given.shape == (rows, 1))
 
     def is_affine(self) -> bool:
         """Return whether the output is input @ weight.T + bias, as far as it can still be seen."""
@@ -120,7 +139,8 @@ def _probe(
             taken = _first_input(args, kwargs)
             calls[name].append(_Call(linear=linear, taken=taken, given=out, version=out._version))
 
-        return linear.register_forward_hook(keep, with_kwargs=True)
+        # first: where the layer is the whole model, an adapter's hook comes after
+        return linear.register_forward_hook(keep, with_kwargs=True, prepend=True)
 
     with ExitStack() as cleanup:
         cleanup.enter_context(_left_as_it_was(model, sample.device))
@@ -128,6 +148,8 @@ def _probe(
             cleanup.callback(listen(name, linear).remove)
         try:
             return model(sample), calls
+        except ModelError:  # ours, about what the model returns
+            raise
         except Exception as error:  # a person's forward may fail in any way
             raise ModelError(
                 f"the model fails on a batch of shape {tuple(sample.shape)} with "
@@ -160,8 +182,8 @@ def _checked_logits(output: object, sample: Tensor) -> Tensor:
     """Return the output if it is one row of class scores per example."""
     if not isinstance(output, Tensor):
         raise ModelError(
-            f"the model returns a {type(output).__name__}, not a tensor; wrap it so that forward "
-            f"returns the logits alone, of shape (batch, classes)"
+            f"the model returns a {type(output).__name__}, not a tensor; name a function that "
+            "returns the logits of it with --model.adapter module:function"
         )
     if output.ndim != 2 or len(output) != len(sample):
         raise ModelError(
@@ -199,7 +221,7 @@ def _check_call(name: str, made: list[_Call], logits_BC: Tensor) -> None:
         )
     call = made[0]
     check_embedding(name, call.taken)
-    if call.given.shape != logits_BC.shape:
+    if not call.fits(logits_BC):
         raise ModelError(
             f"head {name!r} gives {call.linear.out_features} outputs, and the model's output has "
             f"{logits_BC.shape[1]} columns; name the layer that makes the output with "

@@ -223,7 +223,7 @@ class Learner:
     def _epoch(
         self, order: TrainOrder, index: int, epoch: int, position_K: Tensor, go_on: GoOn
     ) -> EpochTrace:
-        self.forward.train()
+        self.problem.to_train(self.model, self.head, self.forward)
         visits, key = self._visits(order, epoch, position_K)
         size, lr, seen = len(position_K), self.problem.training.lr, Seen()
         for start, stop in batch_bounds(size, self.problem.training.batch_size, self.world):

@@ -1,4 +1,4 @@
-"""Models by name: three that ship, `auto`, and `module:factory` for a person's own.
+"""Models by name: three that ship, `auto`, registries, and `module:factory` for a person's own.
 
 Every model is built on the CPU from a seed, and leaves all global random state as it was.
 A shape is one example's: (channels, height, width) for images, (features,) for tables.
@@ -6,13 +6,7 @@ A shape is one example's: (channels, height, width) for images, (features,) for 
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import inspect
-import os
-import sys
-from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Callable
 from math import prod
 
 import torch
@@ -21,6 +15,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 
 from raysubset.errors import ModelError
+from raysubset.learn.factories import Named, did_you_mean, shorten
+from raysubset.learn.registries import build_registered, image_words
+from raysubset.learn.settings import is_of_registry
 
 _RESNET_MIN_SIDE = 32  # below it, ResNet-18's three halvings leave less than 4 x 4
 _CONV_WIDTHS = (32, 64, 128)
@@ -30,7 +27,8 @@ _MLP_WIDTH = 128
 def build_model(name: str, *, in_shape: tuple[int, ...], num_classes: int, seed: int) -> nn.Module:
     """Return a fresh model on the CPU, its weights a function of the arguments alone.
 
-    `name` is one of "auto", "convnet", "mlp", "resnet18" or "module:factory".
+    `name` is one of "auto", "convnet", "mlp", "resnet18", "timm:NAME", "torchvision:NAME" or
+    "module:factory".
     Raises ModelError for a name that is unknown, a model that does not fit `in_shape`, and a
     factory that cannot be imported or called or that gives no `nn.Module`.
     """
@@ -51,17 +49,13 @@ def has_batch_norm(model: nn.Module) -> bool:
     return any(isinstance(module, _BatchNorm) for module in model.modules())
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return " (did you mean 'x'?)" for the closest known word, or "" when none is close."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
 _Builder = Callable[[tuple[int, ...], int], nn.Module]
 
 
 def _builder(name: str, in_shape: tuple[int, ...]) -> _Builder:
     """Return the function that builds the model called `name`."""
+    if is_of_registry(name):
+        return lambda shape, classes: build_registered(name, shape, classes)
     if ":" in name:
         return lambda shape, classes: _from_factory(name, shape, classes)
     if name == "auto":
@@ -70,7 +64,8 @@ def _builder(name: str, in_shape: tuple[int, ...]) -> _Builder:
         known = sorted([*_BUILDERS, "auto"])
         raise ModelError(
             f"model.name={name!r} is not a model{did_you_mean(name, known)}; "
-            f"choose {', '.join(known)}, or module:factory for your own"
+            f"choose {', '.join(known)}, timm:NAME, torchvision:NAME, or module:factory for your "
+            "own"
         )
     return _BUILDERS[name]
 
@@ -141,20 +136,20 @@ def _require_image(name: str, in_shape: tuple[int, ...]) -> None:
 
 def _from_factory(name: str, in_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     """Return what the person's `module:factory` builds. Runs their code, by design."""
-    module_name, _, attribute = name.partition(":")
-    if not module_name or not attribute:
-        raise ModelError(
-            f"model.name={name!r} lacks a part; write module:factory, as in mynet:build"
-        )
-    with _working_directory_importable():
-        factory = _import_factory(module_name, attribute)
-        model = _call_factory(
-            f"{module_name}:{attribute}", factory, in_shape=in_shape, num_classes=num_classes
-        )
+    named = Named.of(name, option="model.name", error=ModelError, example="mynet:build")
+    with named.importable():
+        factory = named.imported()
+        if isinstance(factory, nn.Module) or not callable(factory):
+            raise ModelError(
+                f"{named}: it is of type {type(factory).__name__}, "
+                f"not a factory; name a class, or a function that builds and returns the model"
+            )
+        offered = {"num_classes": num_classes, "in_shape": in_shape, **image_words(in_shape)}
+        model = named.called(factory, offered)
     if not isinstance(model, nn.Module):
         raise ModelError(
             f"model.name={name!r}: the factory returned {type(model).__name__} "
-            f"({_shorten(repr(model))}), not a torch.nn.Module; return the model itself"
+            f"({shorten(repr(model))}), not a torch.nn.Module; return the model itself"
         )
     if any(is_lazy(parameter) for parameter in model.parameters()):
         raise ModelError(
@@ -162,79 +157,3 @@ def _from_factory(name: str, in_shape: tuple[int, ...], num_classes: int) -> nn.
             f"the seed; give their sizes"
         )
     return model
-
-
-@contextmanager
-def _working_directory_importable() -> Generator[None]:
-    """Put the working directory first on the import path, as `python -m` does, for a while."""
-    # not for ever: a folder called `datasets` here would shadow a package someone imports later
-    folder = os.getcwd()
-    sys.path.insert(0, folder)
-    importlib.invalidate_caches()
-    try:
-        yield
-    finally:
-        if folder in sys.path:
-            sys.path.remove(folder)
-
-
-def _import_factory(module_name: str, attribute: str) -> Callable[..., object]:
-    """Return the callable `attribute` of the module, or say what is there instead."""
-    try:
-        module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # a person's module may fail in any way
-        raise ModelError(
-            f"model.name={module_name}:{attribute}: importing {module_name!r} failed with "
-            f"{_cause(error)}; it must be installed or stand in the working directory {os.getcwd()}"
-        ) from error
-    public = [name for name in vars(module) if not name.startswith("_")]
-    factory = getattr(module, attribute, None)
-    if factory is None:
-        raise ModelError(
-            f"model.name={module_name}:{attribute}: module {module_name!r} has no "
-            f"{attribute!r}{did_you_mean(attribute, public)}; it has {_shorten(', '.join(public))}"
-        )
-    if isinstance(factory, nn.Module) or not callable(factory):
-        raise ModelError(
-            f"model.name={module_name}:{attribute}: it is of type {type(factory).__name__}, "
-            f"not a factory; name a class, or a function that builds and returns the model"
-        )
-    return factory
-
-
-def _call_factory(
-    name: str, factory: Callable[..., object], *, in_shape: tuple[int, ...], num_classes: int
-) -> object:
-    """Return factory(num_classes=..., in_shape=...), with those of the two that it accepts."""
-    offered: dict[str, object] = {"num_classes": num_classes, "in_shape": in_shape}
-    chosen: dict[str, object] = {}
-    try:
-        chosen = _accepted(factory, offered)
-        return factory(**chosen)
-    except (Exception, SystemExit) as error:  # a person's factory may fail in any way
-        call = ", ".join(f"{key}={value}" for key, value in chosen.items())
-        raise ModelError(
-            f"model.name={name}: the factory, called with ({call}), failed with {_cause(error)}; "
-            f"it may take num_classes and in_shape, everything else needs a default"
-        ) from error
-
-
-def _accepted(factory: Callable[..., object], offered: dict[str, object]) -> dict[str, object]:
-    """Return the offered keywords that the factory names; **kwargs gets num_classes alone.
-
-    torchvision's and timm's factories hand **kwargs on to a class that knows no in_shape.
-    """
-    parameters = inspect.signature(factory).parameters.values()
-    by_keyword = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    names = {parameter.name for parameter in parameters if parameter.kind in by_keyword}
-    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
-        names.add("num_classes")
-    return {key: value for key, value in offered.items() if key in names}
-
-
-def _cause(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
-
-
-def _shorten(text: str, length: int = 200) -> str:
-    return text if len(text) <= length else text[: length - 3] + "..."

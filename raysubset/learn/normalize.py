@@ -35,6 +35,10 @@ class Normalize:
         centred_B = wide_B.sub(self.mean) if wide_B is content_B else wide_B.sub_(self.mean)
         return centred_B.div_(self.std)
 
+    def none(self) -> Normalize:
+        """Return what changes no value, for content of the same shape."""
+        return Normalize(mean=torch.zeros_like(self.mean), std=torch.ones_like(self.std))
+
     def to(self, device: torch.device | str) -> Normalize:
         """Return the same normalisation on `device`."""
         return Normalize(mean=self.mean.to(device), std=self.std.to(device))

@@ -17,7 +17,9 @@ from torch import nn
 
 from raysubset.errors import ConfigError, DataError
 from raysubset.learn.augment import Augment, augment_for
+from raysubset.learn.frozen import freeze, hold_still
 from raysubset.learn.head import Head, find_head
+from raysubset.learn.logits import answer_with_logits
 from raysubset.learn.models import build_model
 from raysubset.learn.normalize import Normalize, fit_normalize
 from raysubset.learn.numerics import explained, settled
@@ -103,8 +105,18 @@ class Problem:
             num_classes=self.num_classes,
             seed=self.seed,
         )
-        head = find_head(model, self.sample(), self.model.head, num_classes=self.num_classes)
+        classes, named = self.num_classes, self.model
+        answer_with_logits(model, num_classes=classes, adapter=named.adapter)
+        head = find_head(model, self.sample(), named.head, num_classes=classes)
+        if named.frozen:
+            freeze(model, head)
         return model, head
+
+    def to_train(self, model: nn.Module, head: Head, forward: nn.Module | None = None) -> None:
+        """Put the model into training mode, but what is frozen; `forward` is what wraps it."""
+        (model if forward is None else forward).train()
+        if self.model.frozen:
+            hold_still(model, head)
 
     def sample(self) -> torch.Tensor:
         """Return two normalised examples of the pool, for a look at what a model does."""
@@ -133,9 +145,14 @@ class Problem:
         """
         augment_for(self.training.augment, kind=self.parts.pool.kind, in_shape=self.in_shape)
         with settled(self.training), explained(self.training):
-            model, _ = self.build()
+            model, head = self.build()
             self.optimizer(model)
-            rehearse(model, self.sample(), num_classes=self.num_classes)
+            rehearse(
+                model,
+                self.sample(),
+                num_classes=self.num_classes,
+                to_train=lambda twin: self.to_train(twin, head),
+            )
         return model
 
 
@@ -181,6 +198,7 @@ def make_problem(
     )
     if parts.pool.num_examples < 2:
         raise DataError(f"the pool holds {parts.pool.num_examples} rows; give at least 2.")
+    fitted = fit_normalize(parts.pool.content)
     return Problem(
         parts=parts,
         model=model,
@@ -188,7 +206,7 @@ def make_problem(
         scoring_batch=scoring_batch,
         threads=threads,
         seed=seed,
-        normalize=fit_normalize(parts.pool.content),
+        normalize=fitted if model.inputs == "normalised" else fitted.none(),
         import_from=import_from or os.getcwd(),
         skip_bad_rows=data.on_bad_row == "skip",
     )

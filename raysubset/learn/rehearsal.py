@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -15,21 +16,31 @@ _ODD_STATE = (
 )
 
 
-def rehearse(model: nn.Module, sample: Tensor, *, num_classes: int) -> None:
+def rehearse(
+    model: nn.Module,
+    sample: Tensor,
+    *,
+    num_classes: int,
+    to_train: Callable[[nn.Module], object] = nn.Module.train,
+) -> None:
     """Take a step in training mode on a copy; the model and all random state stay as they were.
 
     Args:
         model: on the CPU, checked in evaluation mode by `find_head`.
         sample: (B, ...) normalised examples.
         num_classes: C.
+        to_train: puts a model into training mode.
 
     Raises:
         ModelError: the model cannot be copied, trained or put into a checkpoint.
     """
-    twin = _copied(model).train()
+    twin = _copied(model)
+    to_train(twin)
     with torch.random.fork_rng(devices=[]):
         try:
             logits: object = twin(sample)
+        except ModelError:  # ours, about what the model returns
+            raise
         except Exception as error:  # a person's forward may fail in any way
             raise ModelError(
                 f"the model works in evaluation mode but fails in training mode on a batch of "

@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from raysubset.errors import TrainingDiverged
 from raysubset.learn.blocks import Block, RangeRows, range_rows, whole
-from raysubset.learn.full_head import FullHead
+from raysubset.learn.diverged import diverged, rows_not_finite
+from raysubset.learn.full_head import FullHead, full_logits
+from raysubset.learn.kept import OWN, Kept, content_digest
 from raysubset.learn.layout import autocast, autocast_type, laid_out, layout_of, placed
 from raysubset.learn.learner import Learner
 from raysubset.learn.numerics import settle
 from raysubset.learn.parts import PartName as PartName
 from raysubset.learn.problem import Problem
+from raysubset.learn.recall import Recall
 from raysubset.learn.rows import on_device, tensor_of
 
 RANGE_BATCHES = 2
@@ -61,6 +63,8 @@ class RangeOutput:
         embeddings: float32 (B, H); (B, 0) where only the bias gradient is asked for.
         left_out: int64, ids of the range that are not among `ids`: the model gives NaN or infinity
             for them, and bad rows are skipped.
+        remembered: whether the embeddings were kept from another round; None where the backbone
+            is not frozen, and so nothing is kept.
     """
 
     index: int
@@ -69,6 +73,7 @@ class RangeOutput:
     logits: np.ndarray
     embeddings: np.ndarray
     left_out: np.ndarray = field(default_factory=no_ids)
+    remembered: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +121,7 @@ class Scorer:
         self.normalize = problem.normalize.to(device)
         self.amp = autocast_type(problem.training.precision, device)
         self.layout = layout_of(self.model)
+        self.recall = Recall(self.model, self.head, problem.sample().to(device))
 
     def warm(self) -> Scorer:
         """Import what `count` needs; torchmetrics takes seconds, which no round should pay."""
@@ -127,42 +133,96 @@ class Scorer:
         self.model.load_state_dict(state)
 
     def score(
-        self, rows: RowRange, given: RangeRows | None = None, *, embeddings: bool = True
+        self,
+        rows: RowRange,
+        given: RangeRows | None = None,
+        *,
+        embeddings: bool = True,
+        source: str | None = None,
     ) -> RangeOutput:
         """Return logits and embeddings of a range; the head's product is taken in fp32.
+
+        Where the backbone is frozen, embeddings are kept, and the next time the range costs the
+        head's product alone, with the same bits; see `Recall`.
+
+        Args:
+            rows: the range.
+            given: its rows; None for those of the problem's own parts, or where they are kept.
+            embeddings: whether they are returned.
+            source: what tells the data of the rows from any other; None to look at their bytes.
 
         Raises:
             TrainingDiverged: the model gives NaN or infinity (first ids named); pool rows are
                 left out instead where the problem skips bad rows.
         """
-        given = given or self._own(rows)
-        size, width = len(given.label_K), self.head.in_features if embeddings else 0
-        logits_BC = torch.empty(size, self.head.num_classes, device=self.device)
-        embedding_BH = torch.empty(size, width, device=self.device)
-        self._fill(logits_BC, embedding_BH, given)
-        whole = RangeOutput(
+        on = self.recall.is_on()
+        source = self._source(given, source) if on else ""
+        kept = self.recall.find(rows, source) if on else None
+        if kept is not None:
+            made, logits_BC = kept, self._logits_of(kept.embeddings)
+        else:
+            made, logits_BC = self._forwarded(rows, given, source, wide=embeddings or on)
+        if on and kept is None:
+            self.recall.keep(rows, made)
+        output = RangeOutput(
             index=rows.index,
             ids=rows.ids,
-            labels=np.array(given.label_K),  # not a view: it would hold the whole block
+            labels=made.labels,
             logits=logits_BC.cpu().numpy(),
-            embeddings=embedding_BH.cpu().numpy(),
+            embeddings=made.embeddings if embeddings else made.embeddings[:, :0],
+            remembered=(kept is not None) if on else None,
         )
-        bad_B = _not_finite(logits_BC)
-        if bad_B is None:
-            return whole
-        if rows.part == "pool" and self.problem.skip_bad_rows:
-            return _without(whole, bad_B)
-        raise _diverged(rows, bad_B)
+        return self._of_finite(rows, output, logits_BC)
 
-    def _fill(self, logits_BC: Tensor, embedding_BH: Tensor, given: RangeRows) -> None:
-        """Write a range's logits and embeddings, batch by batch, where they will stay."""
-        start, width = 0, embedding_BH.shape[1]
+    def _of_finite(self, rows: RowRange, output: RangeOutput, logits_BC: Tensor) -> RangeOutput:
+        """Return the output of the rows whose logits are numbers, where the rest may be skipped."""
+        bad_B = rows_not_finite(logits_BC)
+        if bad_B is None:
+            return output
+        if rows.part == "pool" and self.problem.skip_bad_rows:
+            return _without(output, bad_B)
+        raise diverged(rows, bad_B)
+
+    def remembers(self, rows: RowRange, source: str) -> bool:
+        """Return whether `score` would need no rows for this range of this data."""
+        return self.recall.is_on() and self.recall.find(rows, source) is not None
+
+    def _source(self, given: RangeRows | None, source: str | None) -> str:
+        if source is not None:
+            return source
+        return OWN if given is None else content_digest(given.content, given.label_K)
+
+    def _forwarded(
+        self, rows: RowRange, given: RangeRows | None, source: str, *, wide: bool
+    ) -> tuple[Kept, Tensor]:
+        """Return a range's embeddings (none unless `wide`) and logits, batch by batch."""
+        given = given or self._own(rows)
+        size, width = len(given.label_K), self.head.in_features if wide else 0
+        logits_BC = torch.empty(size, self.head.num_classes, device=self.device)
+        embedding_BH = torch.empty(size, width, device=self.device)
+        start = 0
         with FullHead(self.model, self.head) as full:
             for own_BC in self._batches(given):
                 stop = start + len(own_BC)
                 logits_BC[start:stop] = full.logits_BC
                 embedding_BH[start:stop] = full.embedding_BH[:, :width]
                 start = stop
+        made = Kept(
+            ids=rows.ids,
+            source=source,
+            labels=np.array(given.label_K),  # not a view: it would hold the whole block
+            embeddings=embedding_BH.cpu().numpy(),
+        )
+        return made, logits_BC
+
+    def _logits_of(self, embeddings: np.ndarray) -> Tensor:
+        """Return the head's product with kept embeddings, by the batches of a forward: its bits."""
+        logits: list[Tensor] = []
+        for embedding_BH in tensor_of(embeddings).split(self.problem.scoring_batch):
+            # a copy: memory of torch's own, aligned as what a layer gives
+            own_BH = embedding_BH.to(self.device, copy=True)
+            logits.append(full_logits(self.model, self.head, own_BH))
+        return torch.cat(logits)
 
     def count(self, rows: RowRange, given: RangeRows | None = None) -> RangeCounts:
         """Return the evaluation of a range: no row twice, none left out."""
@@ -199,38 +259,15 @@ class Scorer:
         return range_rows([self._whole[rows.part]], rows.ids)
 
 
-def _not_finite(logits_BC: Tensor) -> np.ndarray | None:
-    """Return the mask of rows that hold NaN or infinity; None where none does."""
-    if bool(logits_BC.sum().isfinite()):
-        return None  # no sum over a NaN or an infinity is finite; this reads the logits once
-    bad_B = (~torch.isfinite(logits_BC)).any(1).cpu().numpy()
-    return bad_B if bad_B.any() else None
-
-
 def _without(whole: RangeOutput, bad_B: np.ndarray) -> RangeOutput:
     """Return a range's output without some rows, whose ids it tells instead."""
-    return RangeOutput(
-        index=whole.index,
+    return replace(
+        whole,
         ids=whole.ids[~bad_B],
         labels=whole.labels[~bad_B],
         logits=whole.logits[~bad_B],
         embeddings=whole.embeddings[~bad_B],
         left_out=whole.ids[bad_B],
-    )
-
-
-def _diverged(rows: RowRange, bad_B: np.ndarray) -> TrainingDiverged:
-    """Return the error about rows for which the model gives NaN or infinity."""
-    bad, good = rows.ids[bad_B], int((~bad_B).sum())
-    remedy = "lower --training.lr or set --training.clip_norm."
-    if good and rows.part == "pool":
-        remedy = (
-            f"beside them it gives numbers for {good}, so look at these rows, or leave such rows "
-            f"out of the choice with --data.on_bad_row skip. If the training diverged, {remedy}"
-        )
-    return TrainingDiverged(
-        f"the model gives NaN or infinity for {len(bad)} rows of {rows.part}, first ids "
-        f"{bad[:10].tolist()}; {remedy}"
     )
 
 

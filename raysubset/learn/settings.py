@@ -168,14 +168,35 @@ class DataSettings(Settings):
         return self.model_dump(exclude={"test_seed"})
 
 
+REGISTRIES = ("timm", "torchvision")
+
+
+def is_of_registry(name: str) -> bool:
+    """Return whether a name is that of a published model, timm:NAME or torchvision:NAME."""
+    return name.partition(":")[0] in REGISTRIES and ":" in name
+
+
 class ModelSettings(Settings):
     """What learns."""
 
     name: Text = "auto"
-    """resnet18, convnet, mlp, auto (by the data) or module:factory for your own nn.Module."""
+    """resnet18, convnet, mlp, auto (by the data), timm:NAME, torchvision:NAME, or module:factory
+    for your own nn.Module."""
 
     head: Text | None = None
     """The final nn.Linear by name, for instance classifier.3; found where not given."""
+
+    adapter: Text | None = None
+    """module:function that takes what your model returns and gives the logits; needed only where
+    it returns several tensors and none of them is called logits."""
+
+    inputs: Literal["normalised", "raw"] = "normalised"
+    """What the model is given: values with mean 0 and spread 1 over the pool, or, raw, the data's
+    own numbers as float32 (pixels 0..255, token ids)."""
+
+    frozen: bool = False
+    """Train the head alone: every other weight stays, and so do BatchNorm's statistics. Scoring
+    then reads the embeddings of the first time again."""
 
 
 class TrainingSettings(Settings):

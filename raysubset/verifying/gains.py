@@ -15,6 +15,7 @@ import numpy as np
 from raysubset.errors import RaySubsetError
 from raysubset.experiment import Experiment
 from raysubset.learn.sources.builtin import cache_folder
+from raysubset.own_code import code_of
 from raysubset.preparation import Prepared, prepare
 from raysubset.schedule import KEPT
 from raysubset.tracking.settings import TrackingSettings
@@ -83,11 +84,11 @@ def _prepared(folder: Path, whole: Whole, model: str | None) -> Prepared:
 
 
 def _refuse_code(experiment: Experiment, model: str | None) -> None:
-    name = experiment.model.name
-    if ":" in name and name != model:
+    names = list(code_of(experiment.model.model_dump()).values())
+    if not set(names) <= set((model or "").split(",")):
         raise NotChecked(
-            f"the model {name} is code, and code is not run because a run folder names it; "
-            f"if it is yours: --model {name}"
+            f"the model {', '.join(names)} is code, and code is not run because a run folder names "
+            f"it; if it is yours: --model {','.join(names)}"
         )
 
 

@@ -68,7 +68,7 @@ def some_of(scorers: Scorers, count: int) -> Scorers:
     """Return the first of the scorers, as if there were no others."""
     some = copy.copy(scorers)
     some.actors = scorers.actors[:count]
-    some.gone, some.resting, some.asked = set(), {}, {}
+    some.gone, some.resting, some.asked, some.knows = set(), {}, {}, {}
     return some
 
 

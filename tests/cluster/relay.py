@@ -82,7 +82,10 @@ class Scorer:
     def warm(self) -> Scorer:
         return self
 
-    def score(self, rows: RowRange, given: object, *, embeddings: bool) -> str:
+    def remembers(self, rows: RowRange, source: str) -> bool:
+        return False
+
+    def score(self, rows: RowRange, given: object, *, embeddings: bool, source: str) -> str:
         return digest(self.learner.state, rows.index)
 
     def count(self, rows: RowRange, given: object) -> str:

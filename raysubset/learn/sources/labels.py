@@ -72,8 +72,17 @@ def plain(column: LabelColumn) -> LabelColumn:
     shown = "; ".join(f"{column.row_name(row)}: {values[row].as_py()!r}" for row in first)
     raise DataError(
         f"{column.where} has type {kind} ({shown}); labels are integers from 0, text or booleans: "
-        f"convert the column, or name another one with {column.option}"
+        f"{_not_classes(kind)}convert the column, or name another one with {column.option}"
     )
+
+
+def _not_classes(kind: pa.DataType) -> str:
+    """Return what is said of values that are targets of another kind of learning."""
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return "regression is not supported (there are no classes): cut the values into classes, "
+    if pa.types.is_nested(kind):
+        return "several labels for one row are not supported (multi-label): keep one of them, "
+    return ""
 
 
 def missing_rows(column: LabelColumn) -> NDArray[np.int64]:
