@@ -14,8 +14,15 @@ from raysubset.strategies.strategy import Need, selection_of
 class Full:
     """Chooses the whole pool; the budget is not asked."""
 
-    name: str = "full"
-    needs: frozenset[Need] = frozenset()
+    @property
+    def name(self) -> str:
+        """The name of the field, as reports show it."""
+        return "full"
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What must be computed before `select`."""
+        return frozenset()
 
     def select(
         self,

@@ -66,8 +66,16 @@ class Glister:
     candidates: float = 1.0
     normalize: bool = False
     regularizer: Regularizer | None = None
-    name: str = "glister"
-    needs: frozenset[Need] = frozenset({"factors", "lookahead"})
+
+    @property
+    def name(self) -> str:
+        """The name of the field, as reports show it."""
+        return "glister"
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What must be computed before `select`."""
+        return frozenset({"factors", "lookahead"})
 
     def __post_init__(self) -> None:
         """Refuse what no run could mean."""

@@ -26,8 +26,16 @@ class Random:
     """
 
     balance: Balance = "none"
-    name: str = "random"
-    needs: frozenset[Need] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """The name of the field, as reports show it."""
+        return "random"
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What must be computed before `select`."""
+        return frozenset()
 
     def select(
         self,
@@ -57,8 +65,16 @@ class AdaptiveRandom:
     """
 
     balance: Balance = "none"
-    name: str = "adaptive-random"
-    needs: frozenset[Need] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """The name of the field, as reports show it."""
+        return "adaptive-random"
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What must be computed before `select`."""
+        return frozenset()
 
     def select(
         self,
