@@ -1,0 +1,101 @@
+"""Every code block of the README and of docs/ runs; what cannot is followed to where it begins."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.docs.commands import commands, follow, ours, run_here
+from tests.docs.pages import ROOT, Block, Page, pages
+
+REASONS = {
+    "it takes minutes or hours",
+    "it needs a cluster or an address of yours",
+    "it needs data of yours",
+    "it installs or downloads",
+    "it needs a tool that is not installed here",
+}
+LANGUAGES = {"python", "bash", "text", "yaml", "json"}
+PAGES = [page for page in pages() if any(b.language in ("python", "bash") for b in page.blocks)]
+BLOCKS = [block for page in pages() for block in page.blocks]
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Path]:
+    """Work in an empty folder with the repository's jobs, and leave random states as they were."""
+    (tmp_path / "jobs").symlink_to(ROOT / "jobs")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002  # what a page may draw from
+    with torch.random.fork_rng(devices=[]):
+        yield tmp_path
+    random.setstate(states[0])
+    np.random.set_state(states[1])  # noqa: NPY002
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_blocks_of_a_page_run_one_after_the_other(
+    page: Page, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+):
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for block in page.blocks:
+        with told(block):
+            if block.language == "bash":
+                run_bash(block, monkeypatch, elsewhere)
+            elif block.language == "python" and block.not_run:
+                compile(block.text, block.place, "exec")
+            elif block.language == "python":
+                exec(compile(block.text, block.place, "exec"), names)
+
+
+def run_bash(block: Block, monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    """Run our commands of a block; follow them where the block is not run."""
+    head, _, instead = block.comment.partition(":")
+    for words in commands(block):
+        called = ours(words)
+        if block.not_run:
+            if called:
+                follow(called, monkeypatch, place)
+            continue
+        assert called and called[0] == "raysubset", f"{words} runs nothing of ours: say `not run:`"
+        run_here(called[1], instead if head == "run with" else "")
+
+
+@contextlib.contextmanager
+def told(block: Block) -> Generator[None]:
+    """Name the block in whatever goes wrong in it."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"in the block at {block.place}")
+        raise
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.place)
+def test_a_block_says_its_language_and_a_known_reason_where_it_is_not_run(block: Block):
+    assert block.language in LANGUAGES
+    head = block.comment.partition(":")[0]
+    if head == "not run":
+        assert block.language in ("python", "bash") and block.not_run in REASONS
+    elif head == "run with":
+        assert block.language == "bash"
+
+
+def test_every_reason_is_needed():
+    assert {block.not_run for block in BLOCKS} - {""} == REASONS
+
+
+def test_the_tutorial_runs_whole():
+    blocks = Page("docs/tutorial.md").blocks
+    assert not [block.place for block in blocks if block.not_run]
+    words = [words for b in blocks if b.language == "bash" for words in commands(b)]
+    called = [found[1][0] for each in words if (found := ours(each))]
+    assert {*called} >= {*("compare", "frontier", "run", "explain", "export", "report")}
