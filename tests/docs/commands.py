@@ -79,16 +79,17 @@ def run_here(words: list[str], instead: str) -> None:
 
     Args:
         words: the command and its options.
-        instead: options that replace the page's own or are added; "" for `CHEAP`.
+        instead: options of a training that replace the page's own or are added.
     """
     from raysubset.cli import call
 
-    options = re.split(r"\s(?=--)", instead.strip()) if instead.strip() else []
+    options: list[str] = []
     if words[0] in TRAINING:
+        options = re.split(r"\s(?=--)", instead.strip()) if instead.strip() else []
         chosen = {option.split()[0] for option in options}
         options += [option for option in CHEAP if option.split()[0] not in chosen]
-    if words[0] == "select" and "--local" not in words:
-        options.append("--local")
+    elif words[0] == "select":
+        options = ["--local"]
     code, _ = call(with_options(words, options))
     assert code == 0, f"exit code {code}: raysubset {shlex.join(words)}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from raysubset.learn.problem import torch_threads
 from tests.docs.commands import commands, follow, ours, run_here
 from tests.docs.pages import ROOT, Block, Page, pages
 
@@ -20,7 +22,6 @@ REASONS = {
     "it needs a cluster or an address of yours",
     "it needs data of yours",
     "it installs or downloads",
-    "it needs a tool that is not installed here",
 }
 LANGUAGES = {"python", "bash", "text", "yaml", "json"}
 PAGES = [page for page in pages() if any(b.language in ("python", "bash") for b in page.blocks)]
@@ -34,11 +35,16 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Path
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
+    modules, path = {*sys.modules}, [*sys.path]
     states = random.getstate(), np.random.get_state()  # noqa: NPY002  # what a page may draw from
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch_threads(1):  # on a busy machine, one is faster
         yield tmp_path
     random.setstate(states[0])
     np.random.set_state(states[1])  # noqa: NPY002
+    sys.path[:] = path
+    for name in {*sys.modules} - modules:  # what a page wrote and named
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
