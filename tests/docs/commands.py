@@ -53,6 +53,11 @@ def commands(block: Block) -> Iterator[list[str]]:
             words = []
 
 
+def simple(text: str) -> list[str]:
+    """Return the words of one command inside prose; what it shows in brackets is given too."""
+    return shlex.split(text.replace("[", "").replace("]", ""))
+
+
 def ours(words: Sequence[str]) -> tuple[str, list[str]] | None:
     """Return what of ours a command calls: ("raysubset" or a module, its words); None for others.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 _FENCE = re.compile(r"^( *)```(\S*)\s*$")
 _COMMENT = re.compile(r"^<!--\s*(.*?)\s*-->$")
+_CODE = re.compile(r"`([^`]+)`")
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -86,20 +87,26 @@ class Page:
 
     @cached_property
     def prose(self) -> list[tuple[int, str]]:
-        """Return (number, line) of what stands outside fences and inline code."""
+        """Return (number, line) of what stands outside fences."""
         told: list[tuple[int, str]] = []
         inside = False
         for number, line in enumerate(self.lines, start=1):
             if _FENCE.match(line):
                 inside = not inside
             elif not inside:
-                told.append((number, re.sub(r"`[^`]*`", "", line)))
+                told.append((number, line))
         return told
 
     @property
     def links(self) -> list[tuple[int, str]]:
         """Return (line, target) of every Markdown link and picture."""
-        return [(number, t) for number, line in self.prose for t in _LINK.findall(line)]
+        plain = ((number, _CODE.sub("", line)) for number, line in self.prose)
+        return [(number, target) for number, line in plain for target in _LINK.findall(line)]
+
+    @property
+    def inline_code(self) -> list[tuple[int, str]]:
+        """Return (line, text) of every piece of code inside prose."""
+        return [(number, text) for number, line in self.prose for text in _CODE.findall(line)]
 
     @cached_property
     def anchors(self) -> set[str]:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from raysubset.learn.problem import torch_threads
-from tests.docs.commands import commands, follow, ours, run_here
+from tests.docs.commands import commands, follow, ours, run_here, simple
 from tests.docs.pages import ROOT, Block, Page, pages
 
 REASONS = {
@@ -25,6 +25,12 @@ REASONS = {
 }
 LANGUAGES = {"python", "bash", "text", "yaml", "json"}
 PAGES = [page for page in pages() if any(b.language in ("python", "bash") for b in page.blocks)]
+INLINE = [
+    pytest.param(text, id=f"{page.name}:{line}")
+    for page in pages()
+    for line, text in page.inline_code
+    if text.startswith(("raysubset ", "uv run raysubset ", "python -m "))
+]
 BLOCKS = [block for page in pages() for block in page.blocks]
 
 
@@ -73,6 +79,15 @@ def run_bash(block: Block, monkeypatch: pytest.MonkeyPatch, place: Path) -> None
             continue
         assert called and called[0] == "raysubset", f"{words} runs nothing of ours: say `not run:`"
         run_here(called[1], instead if head == "run with" else "")
+
+
+@pytest.mark.parametrize("text", INLINE)
+def test_a_command_inside_prose_is_accepted(
+    text: str, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+):
+    called = ours(simple(text))
+    assert called
+    follow(called, monkeypatch, elsewhere)
 
 
 @contextlib.contextmanager
