@@ -58,8 +58,8 @@ def commands() -> Iterator[str]:
     yield (
         "`run`, `compare`, `frontier`, `select` and `doctor` also take every "
         "[option of an experiment](#options-of-an-experiment) as `--section.option VALUE`, and a "
-        "YAML file of them as first argument. Short forms: `--data` (digits, cifar10 or a path), "
-        "`--strategy`, `--fraction`, `--epochs`, `--seed`, `--run-dir`. "
+        "YAML file of them as first argument.\nShort forms: `--data` (digits, cifar10 or a path), "
+        "`--strategy`, `--fraction`, `--epochs`, `--seed`, `--run-dir`.\n"
         "Exit codes: 0 done, 2 bad input, 75 terminated, 130 interrupted."
     )
     for name in sorted(n for n in app if not n.startswith("-")):
