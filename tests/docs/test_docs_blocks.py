@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from raysubset.experiment import Experiment
 from raysubset.learn.problem import torch_threads
 from tests.docs.commands import commands, follow, ours, run_here, simple
 from tests.docs.pages import ROOT, Block, Page, pages
@@ -23,7 +24,7 @@ REASONS = {
     "it needs data of yours",
     "it installs or downloads",
 }
-LANGUAGES = {"python", "bash", "text", "yaml", "json"}
+LANGUAGES = {"python", "bash", "text", "yaml"}
 PAGES = [page for page in pages() if any(b.language in ("python", "bash") for b in page.blocks)]
 INLINE = [
     pytest.param(text, id=f"{page.name}:{line}")
@@ -108,6 +109,15 @@ def test_a_block_says_its_language_and_a_known_reason_where_it_is_not_run(block:
         assert block.language in ("python", "bash") and block.not_run in REASONS
     elif head == "run with":
         assert block.language == "bash"
+
+
+@pytest.mark.parametrize(
+    "block", [block for block in BLOCKS if block.language == "yaml"], ids=lambda block: block.place
+)
+def test_an_experiment_in_yaml_is_accepted(block: Block, tmp_path: Path):
+    path = tmp_path / "experiment.yaml"
+    path.write_text(block.text)
+    assert Experiment.of(Experiment.read(path)) != Experiment()
 
 
 def test_every_reason_is_needed():
