@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 _SECTION = re.compile(r"^(Args|Attributes|Raises|Returns|Yields|Example|Examples):$")
-_ITEM = re.compile(r"^(\*{0,2}[\w., ]+?)(?: \([^)]*\))?: +(.*)$")
+_NAME = r"\*{0,2}[\w.]+"
+_ITEM = re.compile(rf"^({_NAME}(?:, {_NAME})*)(?: \([^)]*\))?: +(.*)$")
 
 
 def told(value: object) -> Iterator[str]:
@@ -150,5 +151,5 @@ def _marked(text: str) -> str:
 
 
 def fenced(text: str) -> str:
-    """Return text as a fenced block."""
-    return f"```text\n{text}```"
+    """Return text as a fenced block; one that is a session says so, and is run."""
+    return f"```{'pycon' if text.startswith('>>>') else 'text'}\n{text}```"

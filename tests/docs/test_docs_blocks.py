@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import doctest
 import random
 import sys
 from collections.abc import Generator
@@ -12,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
+import raysubset as rs
 from raysubset.experiment import Experiment
 from raysubset.learn.problem import torch_threads
 from tests.docs.commands import commands, follow, ours, run_here, simple
@@ -24,7 +27,7 @@ REASONS = {
     "it needs data of yours",
     "it installs or downloads",
 }
-LANGUAGES = {"python", "bash", "text", "yaml"}
+LANGUAGES = {"python", "bash", "pycon", "text", "yaml"}
 PAGES = [page for page in pages() if any(b.language in ("python", "bash") for b in page.blocks)]
 INLINE = [
     pytest.param(text, id=f"{page.name}:{line}")
@@ -109,6 +112,16 @@ def test_a_block_says_its_language_and_a_known_reason_where_it_is_not_run(block:
         assert block.language in ("python", "bash") and block.not_run in REASONS
     elif head == "run with":
         assert block.language == "bash"
+
+
+@pytest.mark.parametrize(
+    "block", [block for block in BLOCKS if block.language == "pycon"], ids=lambda block: block.place
+)
+def test_the_example_of_a_docstring_gives_what_it_shows(block: Block, elsewhere: Path):
+    names = {name: getattr(rs, name) for name in rs.__all__}
+    names |= {"rs": rs, "np": np, "torch": torch, "DataLoader": DataLoader}
+    session = doctest.DocTestParser().get_doctest(block.text, names, block.place, block.page, 0)
+    assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(session).failed == 0
 
 
 @pytest.mark.parametrize(
