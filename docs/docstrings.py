@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 _SECTION = re.compile(r"^(Args|Attributes|Raises|Returns|Yields|Example|Examples):$")
+_LISTS = ("Args", "Attributes", "Raises")
 _NAME = r"\*{0,2}[\w.]+"
 _ITEM = re.compile(rf"^({_NAME}(?:, {_NAME})*)(?: \([^)]*\))?: +(.*)$")
 
@@ -21,7 +22,7 @@ def told(value: object) -> Iterator[str]:
     for heading, body in _sections(text):
         if heading:
             yield f"{heading}:"
-        yield from _items(body) if heading and not heading.startswith("Ex") else _paragraphs(body)
+        yield from _items(body) if heading in _LISTS else _paragraphs(body)
 
 
 def _sections(text: str) -> Iterator[tuple[str, list[str]]]:
@@ -60,7 +61,10 @@ def _items(lines: list[str]) -> Iterator[str]:
 
 def _entry(text: str) -> str:
     found = _ITEM.match(text)
-    return f"`{found[1]}`: {escaped(found[2])}" if found else escaped(text)
+    if not found:
+        return escaped(text)
+    names = ", ".join(f"`{name}`" for name in found[1].split(", "))
+    return f"{names}: {escaped(found[2])}"
 
 
 def _paragraphs(lines: list[str]) -> Iterator[str]:
@@ -104,7 +108,7 @@ def _parameters(function: Callable[..., Any]) -> list[str]:
         if parameter.annotation is not parameter.empty:
             text += f": {plain(parameter.annotation)}"
         if parameter.default is not parameter.empty:
-            text += f" = {_value(parameter.default)}"
+            text += f" = {told_value(parameter.default)}"
         parts.append(text)
     return parts
 
@@ -112,7 +116,7 @@ def _parameters(function: Callable[..., Any]) -> list[str]:
 def _field(field: dataclasses.Field[Any]) -> str:
     text = f"{field.name}: {plain(field.type)}"
     if field.default is not dataclasses.MISSING:
-        return f"{text} = {_value(field.default)}"
+        return f"{text} = {told_value(field.default)}"
     return text if field.default_factory is dataclasses.MISSING else f"{text} = ..."
 
 
@@ -130,12 +134,14 @@ def plain(annotation: object) -> str:
     return getattr(annotation, "__name__", None) or str(annotation)
 
 
-def _value(value: object) -> str:
+def told_value(value: object) -> str:
     """Return a default as a person would write it: sets sorted, functions by their names."""
     if isinstance(value, (set, frozenset)):
         return "{" + ", ".join(sorted(map(repr, value))) + "}"
     if inspect.isroutine(value):
         return value.__name__
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return f"{type(value).__name__}({', '.join(_own_values(value))})"
     text = repr(value)
     return "..." if " at 0x" in text else text
 
@@ -144,6 +150,12 @@ def escaped(text: str) -> str:
     """Return prose in which < opens no tag."""
     pieces = re.split(r"(`[^`]*`)", text)
     return "".join(piece if piece.startswith("`") else _marked(piece) for piece in pieces)
+
+
+def _own_values(value: Any) -> list[str]:
+    """Return "field=value" of what a value was made with beside its defaults."""
+    own = [(field, getattr(value, field.name)) for field in dataclasses.fields(value)]
+    return [f"{field.name}={told_value(given)}" for field, given in own if given != field.default]
 
 
 def _marked(text: str) -> str:

@@ -7,7 +7,7 @@ import re
 import pytest
 
 import raysubset
-from docs import reference
+from docs import docstrings, reference
 from raysubset.experiment import options
 from tests.docs.pages import ROOT, Page
 
@@ -35,6 +35,16 @@ def test_whatever_is_public_says_what_it_is():
     for number, following in zip(at, [*at[1:], len(lines)], strict=True):
         prose = "\n".join(lines[number + 1 : following]).split("```")[::2]  # outside fences
         assert "".join(prose).strip(), f"{lines[number]} has no docstring"
+
+
+def test_a_default_is_told_without_addresses_and_in_one_order():
+    given = {"c", "a", "b"}
+    assert docstrings.told_value(given) == docstrings.told_value(frozenset(given))
+    assert docstrings.told_value(given) == "{'a', 'b', 'c'}"
+    assert docstrings.told_value(print) == "print"
+    assert docstrings.told_value(object()) == "..."
+    assert docstrings.told_value(raysubset.Glister()) == "Glister()"
+    assert docstrings.told_value(raysubset.Glister(normalize=True)) == "Glister(normalize=True)"
 
 
 def test_it_does_not_depend_on_the_terminal(monkeypatch: pytest.MonkeyPatch):
