@@ -125,7 +125,7 @@ def imagenet(rows: int, blocks: int = 50) -> Size:
 
 
 def table() -> list[str]:
-    """Return the table of README: rows against GPUs, computed."""
+    """Return the table of docs/speed.md: rows against GPUs, computed."""
     gpus = (1, 8, 64)
     head = ["rows", "factors", "Pflop", *(f"{g} GPU" for g in gpus)]
     lines: list[dict[str, Any]] = []
