@@ -38,6 +38,11 @@ def is_transient(error: Exception) -> bool:
     return not any(kind.search(str(error)) for kind in (_MISSING, _DENIED, _OTHER))
 
 
+def is_missing(error: OSError) -> bool:
+    """Return whether what was asked for is not there (deleted between two requests, it may be)."""
+    return isinstance(error, FileNotFoundError) or bool(_MISSING.search(str(error)))
+
+
 def cause_of(error: Exception) -> str:
     """Return an error's first line, short enough for a sentence."""
     told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

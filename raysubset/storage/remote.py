@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from raysubset.errors import RaySubsetError
 from raysubset.storage.addresses import child_of, is_uri, refuse_bad_uri, without_credentials
-from raysubset.storage.faults import RUN_FOLDER, Purpose, cause_of, is_transient
+from raysubset.storage.faults import RUN_FOLDER, Purpose, cause_of, is_missing, is_transient
 
 RETRY_S = 60.0
 """How long a store may be in trouble before a run gives up; a retry costs no finished round."""
@@ -138,7 +138,9 @@ class Remote:
                     told: dict[str | bytes, Any] = stream.metadata() or {}
                     etag = told.get("ETag", told.get(b"ETag", ""))
                     return stream.read_at(count, start), str(etag)
-            except FileNotFoundError:
+            except OSError as error:
+                if not is_missing(error):
+                    raise
                 return None
 
         read = self._attempt("read", name, do, None, again)

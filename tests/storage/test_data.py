@@ -8,6 +8,8 @@ import pickle
 import random
 import signal
 import tempfile
+import threading
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import pytest
 
 from raysubset.cli import call
 from raysubset.doctor.reading import read
-from raysubset.errors import DataError
+from raysubset.errors import DataError, RaySubsetError
 from raysubset.experiment import Experiment, nest
 from raysubset.preparation import Prepared, load_data, prepare
 from raysubset.storage import Remote, fetching, remote
@@ -463,6 +465,35 @@ def test_a_stop_ends_a_fetch_and_takes_its_folder_away(store: Store, tmp_path: P
     store.server.meet = meet
     assert call(["run", "--data", store.uri("animals"), *COMMAND])[0] == 75
     assert left_over(tmp_path) == []
+
+
+def test_the_first_file_that_cannot_be_had_ends_those_that_are_tried_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    images(store.folder / "animals")
+    store.put()
+    ended, late = list[str](), list[str]()
+    others = threading.Semaphore(0)
+
+    def read_range(self: Remote, name: str, start: int, count: int, again: Any) -> Any:
+        if name == "cat/01.png":
+            assert others.acquire(timeout=60)  # another one is being tried
+            raise DataError("cannot be read")
+        others.release()
+        for _ in range(5_000):
+            try:
+                again()
+            except RaySubsetError:
+                ended.append(name)
+                raise
+            time.sleep(0.001)
+        late.append(name)
+        raise DataError("nobody ended it")
+
+    monkeypatch.setattr(Remote, "read_range", read_range)
+    with pytest.raises(DataError, match="^cannot be read$"):
+        load_data(experiment(path=store.uri("animals")))
+    assert ended and not late
 
 
 # ---- addresses
