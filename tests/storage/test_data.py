@@ -491,7 +491,7 @@ def test_the_first_file_that_cannot_be_had_ends_those_that_are_tried_again(
         raise DataError("nobody ended it")
 
     monkeypatch.setattr(Remote, "read_range", read_range)
-    with pytest.raises(DataError, match="^cannot be read$"):
+    with pytest.raises(DataError, match=r"^cannot be read$"):
         load_data(experiment(path=store.uri("animals")))
     assert ended and not late
 
