@@ -237,6 +237,20 @@ def test_a_run_of_a_uri_is_the_run_of_the_folder_and_records_the_address_alone(
     assert "data" in capsys.readouterr().err
 
 
+def test_a_table_whose_columns_changed_behind_its_uri_is_refused_by_name(
+    store: Store, capsys: pytest.CaptureFixture[str]
+):
+    table(store.folder / "t.csv", 60)
+    store.put()
+    code, value = call(["run", "--data", store.uri("t.csv"), *COMMAND])
+    assert code == 0
+    text = (store.folder / "t.csv").read_text().replace('"kind"', '"sort"', 1)
+    store.remote.write("t.csv", text.encode())
+    assert call(["run", "--resume", "--run-dir", str(value[1]), "--local"])[0] == 2
+    said = capsys.readouterr().err
+    assert "sort" in said and "kind" in said and "raysubset-" not in said
+
+
 def test_a_comparison_and_a_frontier_that_draws_rows_anew_fetch_once(store: Store):
     images(store.folder / "animals", 8)
     store.put()
