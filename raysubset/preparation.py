@@ -7,6 +7,7 @@ import re
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,14 @@ from raysubset.learn.problem import Problem, make_problem
 from raysubset.learn.scoring import RowRange
 from raysubset.learn.skipped import note_of, summary
 from raysubset.learn.sources import Sources, load_sources
-from raysubset.learn.transform import read_transform
+from raysubset.learn.transform import Transform, read_transform
 from raysubset.learn.untaught import untaught_notes
 from raysubset.ledger import Ledger
 from raysubset.listed import list_once, table_of_parts, transform_once
 from raysubset.logs import fields
 from raysubset.named import filters_of, strategy_of
 from raysubset.schedule import KEPT, Phase, plan
+from raysubset.storage.data import data_at_hand, sources_by_uri
 from raysubset.strategies.selection import Selection
 from raysubset.surroundings import environment as environment
 from raysubset.tracking.settings import import_trackers
@@ -91,7 +93,7 @@ def prepare(
         ConfigError, DataError, ModelError, BudgetError: bad input, named with its remedy.
     """
     import_trackers(experiment.tracking)
-    experiment = settled_here(experiment)
+    experiment, like = settled_here(experiment), read_transform(begun)
     problem = make_problem(
         data=experiment.data,
         model=experiment.model,
@@ -99,9 +101,9 @@ def prepare(
         scoring_batch=experiment.selection.batch_size,
         threads=experiment.resources.threads_per_rank,
         seed=experiment.seed,
-        sources=sources,
+        sources=sources or partial(load_data, experiment, like),
         import_from=import_from,
-        like=read_transform(begun),
+        like=like,
     )
     filters = filters_of(experiment.selection.filters)
     verdict = filter_pool(problem.parts.pool, filters)
@@ -126,9 +128,22 @@ def settled(experiment: Experiment, gpus: int) -> Experiment:
     return experiment.model_copy(update={"resources": experiment.resources.settled(gpus)})
 
 
-def load_data(experiment: Experiment) -> Sources:
-    """Return the experiment's data, to be split by many seeds; a limit draws rows by this one."""
-    return load_sources(**experiment.data.of_sources(), seed=experiment.seed)
+def load_data(experiment: Experiment, like: Transform | None = None) -> Sources:
+    """Return the experiment's data, to be split by many seeds; a limit draws rows by this one.
+
+    What lies behind a URI is fetched for as long as it is read.
+
+    Args:
+        experiment: resolved.
+        like: of the run whose columns a table must have; None where its own decide.
+
+    Raises:
+        ConfigError, DataError: bad data, or an address that cannot be used.
+    """
+    with data_at_hand(experiment.data) as (data, names):
+        fitted = like and like.columns
+        sources = load_sources(**data.of_sources(), seed=experiment.seed, fitted=fitted)
+    return sources_by_uri(sources, names)
 
 
 def with_strategy(experiment: Experiment, problem: Problem, verdict: Verdict) -> Prepared:

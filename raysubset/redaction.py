@@ -9,18 +9,25 @@ NAMES = r"pass|pwd|token|secret|key|sas|sig|credential"
 
 _SECRET = rf"[?&][^=&\s]*(?:{NAMES})[^=&\s]*="
 _USER = r"(?://[^\s'\"]*|[^\s'\"/(]+:[^\s'\"]*)@"
+_PLAIN = r"(?:abfss?://[^\s/:@?#]+|gc?s://anonymous)@"
+"""A container, and nobody: what stands before an @ and is no secret."""
+_PLAIN_AT_END = re.compile(rf"(?<![A-Za-z0-9+.-]){_PLAIN}\Z")
 _ADDRESS = re.compile(r"[A-Za-z][\w+.-]*://")
 
 
 def redacted(text: str) -> str:
     """Return a text without what stands before an @, or after token= and the like, in addresses."""
-    text = re.sub(_USER, "//***@", text) if "@" in text else text
+    text = re.sub(_USER, _without_user, text) if "@" in text else text
     return re.sub(f"({_SECRET})[^&\\s'\"]*", r"\1***", text, flags=re.IGNORECASE)
+
+
+def _without_user(found: re.Match[str]) -> str:
+    return found[0] if _PLAIN_AT_END.search(found[0]) else "//***@"
 
 
 def holds_credentials(address: str) -> bool:
     """Return whether a text is an address with a user, a password or a token in it."""
-    found = re.search(f"{_USER}|{_SECRET}", address, re.IGNORECASE)
+    found = re.search(f"{_USER}|{_SECRET}", re.sub(rf"\A{_PLAIN}", "s3://", address), re.IGNORECASE)
     return bool(_ADDRESS.match(address) and found)
 
 

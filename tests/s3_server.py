@@ -32,13 +32,14 @@ class S3Server:
         meet: called with (verb, path) before each request; may return how to fail it.
     """
 
+    _buckets = count()  # of this process: what moto holds does too
+
     def __init__(self) -> None:
         from moto.server import DomainDispatcherApplication, create_backend_app
 
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._server: Any = None
         self._thread: threading.Thread | None = None
-        self._buckets = count()
         self.port = 0
         self.requests = list[tuple[str, str]]()
         self.meet: Callable[[str, str], Answer | None] = lambda verb, path: None

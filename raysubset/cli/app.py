@@ -21,6 +21,7 @@ from raysubset.redaction import lines_of, redacted
 from raysubset.refusals import unknown
 from raysubset.stopping import EXIT_INTERRUPTED, terminable
 from raysubset.storage.faults import FULL
+from raysubset.storage.fetching import telling
 
 OWN = ("data", "strategy", "fraction", "epochs", "run-dir", "resume", "local")
 OF_FRONTIER = (
@@ -76,7 +77,7 @@ def attempt(tokens: Sequence[str]) -> tuple[int, Any, str]:
     try:
         logs.start()
         faultpoints.arm()
-        with terminable():  # also while data is loaded: what lies in temporary folders goes
+        with terminable(), telling(_on_stderr):  # temporary folders go, also while data is loaded
             value = app(
                 long_forms(tokens),
                 exit_on_error=False,
@@ -115,6 +116,11 @@ def _told_full(error: OSError) -> str:
         f"{error.filename or 'a temporary file'} cannot be written ({error.strerror}); make room, "
         "then run the same command again (a run that was begun goes on with --resume)."
     )
+
+
+def _on_stderr(line: str) -> None:
+    """Print how far a long fetch has come; what a program reads of a command is on stdout."""
+    print(lines_of(redacted(line)), file=sys.stderr, flush=True)
 
 
 def _fail(message: str, code: int) -> tuple[int, None, str]:

@@ -28,6 +28,7 @@ from raysubset.cli.options import (
 )
 from raysubset.errors import ConfigError
 from raysubset.experiment import Experiment
+from raysubset.frontier.extras import check_extras
 from raysubset.frontier.settings import settings_of
 from raysubset.own_code import refuse_stored_code
 from raysubset.storage.staging import shown
@@ -105,6 +106,8 @@ def frontier(
     local: Local = False,
 ) -> Any:
     """Run strategies x fractions x seeds beside controls; say what share of the data is enough."""
+    from raysubset.storage.data import data_kept
+
     given = {
         "fractions": fractions,
         "strategies": strategies,
@@ -122,7 +125,10 @@ def frontier(
     }
     with worked_in(run_dir) as folder:
         asked = _sweep(file, _with_goal(experiment, goal), given, folder, resume, local)
-        done = run_frontier(asked, trial_mode, resume=resume, local=local)
+        check_extras(asked.settings, local=local)
+        # A limit draws other rows for each seed, and so reads the data for each.
+        with data_kept(asked.base.data, when=asked.base.data.limit is not None):
+            done = run_frontier(asked, trial_mode, resume=resume, local=local)
         # Told now: what stands in for a URI is gone when this ends.
         answer = shown(done.folder / "frontier.json")
         return Answered(run_dir=shown(done.folder), answer=answer, trials=len(done.rows()))
@@ -146,12 +152,10 @@ class Answered:
 def run_frontier(sweep: Sweep, trial_mode: Mode, *, resume: bool, local: bool) -> Sweep:
     """Run what is missing of a frontier with a person looking on, then report it."""
     from raysubset.frontier.disk import bytes_needed, check_disk
-    from raysubset.frontier.extras import check_extras
     from raysubset.frontier.sweep import check_sweep, is_begun, left_of, open_folder, run_here
     from raysubset.frontier.trial import Data
     from raysubset.frontier.tuning_text import left_to_run
 
-    check_extras(sweep.settings, local=local)
     console, data = Console(markup=False), Data(sweep.base)
     first = check_sweep(sweep, data)
     if not is_begun(sweep):
@@ -213,6 +217,7 @@ def _sweep(
     from raysubset.frontier.sweep import Sweep, read_sweep
     from raysubset.frontier.tuning import with_tuning_part
     from raysubset.preparation import new_folder
+    from raysubset.storage.data import name_of
 
     _refuse_single(experiment)
     if resume and folder is None:
@@ -233,7 +238,7 @@ def _sweep(
         own.setdefault("seeds", MOST_SEEDS)
     settings = settings_of({**before, **own})
     name = base.data.path or base.data.format
-    folder = folder or new_folder(Path(name).name, "frontier")
+    folder = folder or new_folder(name_of(name), "frontier")
     return Sweep(folder=folder, base=with_tuning_part(base, settings), settings=settings)
 
 

@@ -11,6 +11,7 @@ from raysubset.doctor.within import Late, within
 from raysubset.errors import ConfigError, DataError, ModelError, RaySubsetError
 from raysubset.experiment import Experiment
 from raysubset.preparation import Prepared, prepare
+from raysubset.storage.data import data_kept
 
 Prepare = Callable[[Experiment], Prepared]
 
@@ -47,6 +48,14 @@ _AFTER_DATA = ("classes", "duplicates", "model")
 
 
 def _read(experiment: Experiment) -> Read:
+    try:
+        with data_kept(experiment.data):  # it may be read again, without its bad rows
+            return _read_here(experiment)
+    except DataError as error:
+        return _nothing(error)
+
+
+def _read_here(experiment: Experiment) -> Read:
     bad = None
     try:
         prepared = prepare(experiment)

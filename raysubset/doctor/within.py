@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
@@ -32,7 +33,8 @@ def within(seconds: float, call: Callable[[], _T], what: str) -> _T:
         else:
             ended.append(lambda: value)
 
-    thread = threading.Thread(target=run, name=f"doctor-{what}", daemon=True)
+    same = contextvars.copy_context().run  # who listens to a long fetch does so from there too
+    thread = threading.Thread(target=same, args=(run,), name=f"doctor-{what}", daemon=True)
     thread.start()
     thread.join(seconds)
     if not ended:

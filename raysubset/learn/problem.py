@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -164,7 +164,7 @@ def make_problem(
     scoring_batch: int,
     threads: int,
     seed: int,
-    sources: Sources | None = None,
+    sources: Sources | Callable[[], Sources] | None = None,
     import_from: str | None = None,
     like: Transform | None = None,
 ) -> Problem:
@@ -177,7 +177,7 @@ def make_problem(
         scoring_batch: examples per scoring call.
         threads: torch threads of every process.
         seed: the run's seed.
-        sources: the data, where it is loaded already.
+        sources: the data, where it is loaded already, or what loads it (as `like`, too).
         import_from: the folder in which a `module:factory` may lie; None for the working one.
         like: of the run whose columns a table must have; None where its own decide.
 
@@ -188,8 +188,11 @@ def make_problem(
         raise ConfigError(
             "training.nesterov=true needs training.momentum above 0; set nesterov to false."
         )
+    if sources is None:
+        fitted = like and like.columns
+        sources = load_sources(**data.of_sources(), seed=seed, fitted=fitted)
     parts = split_parts(
-        sources or load_sources(**data.of_sources(), seed=seed, fitted=like and like.columns),
+        sources() if callable(sources) else sources,
         validation=data.validation,
         tuning=data.tuning,
         test=data.test,

@@ -65,7 +65,8 @@ def _no_credentials(text: str) -> str:
     if holds_credentials(text):
         raise ValueError(
             "must hold no credentials, because options are written down; keep them in the "
-            "environment, and copy what lies behind an address to a path first"
+            "environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+            "GOOGLE_APPLICATION_CREDENTIALS, AZURE_CLIENT_ID ...); an @ in a name is written %40"
         )
     return text
 
@@ -104,7 +105,8 @@ class DataSettings(Settings):
     """What is learned from."""
 
     path: Text | None = None
-    """A Parquet file or folder, an image folder (a class per folder), or a CSV file."""
+    """A Parquet file or folder, an image folder (a class per folder), or a CSV file; by path or URI
+    (s3, gs, abfs, file)."""
 
     format: Literal["auto", "digits", "cifar10", "parquet-images", "image-folder", "tabular"] = (
         "auto"

@@ -1,16 +1,20 @@
-"""A checkpoint behind a URI, as a path of this machine: only what is read of it is fetched."""
+"""A checkpoint or embeddings behind URIs, as paths of this machine: what is read is fetched."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from urllib.parse import urlsplit, urlunsplit
 
 from raysubset.errors import RaySubsetError, RunFolderError
+from raysubset.learn.embedded import FIT, EmbeddingFiles
 from raysubset.learn.states import SAFE_SUFFIXES, TORCH_SUFFIXES
 from raysubset.storage.addresses import is_uri, refuse_bad_uri, without_credentials
+from raysubset.storage.data import Names, held
 from raysubset.storage.staging import fetch_files, shown, staged
 
+_FITTED = ("head", FIT)
 FILES = (*SAFE_SUFFIXES, *TORCH_SUFFIXES)
 
 
@@ -38,6 +42,19 @@ def at_hand(checkpoint: str | None) -> Generator[str | None]:
         except RaySubsetError as error:  # what reads it knows the path only
             error.message = error.message.replace(str(staging), shown(staging))
             raise
+
+
+@contextmanager
+def files_at_hand(files: EmbeddingFiles) -> Generator[tuple[EmbeddingFiles, Names]]:
+    """Give embedding files with local paths in place of URIs, and the names to tell of them.
+
+    Raises:
+        DataError: an address or a store that cannot be used.
+    """
+    texts = {option: text for option, text in files.named.items() if (option, text) != _FITTED}
+    with held({f"--{option}": text for option, text in texts.items()}) as (paths, names):
+        own = {option.replace("-", "_"): paths[f"--{option}"] for option in texts}
+        yield replace(files, **own), names
 
 
 def _split(uri: str) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,13 @@ from raysubset.learn.problem import Problem, make_problem
 from raysubset.learn.spool import Spool, is_spooled, pool_rows
 from raysubset.learn.states import fitted, read_state
 from raysubset.named import filters_of
-from raysubset.preparation import chooser_of, notes_of, skipped_identity
+from raysubset.preparation import chooser_of, load_data, notes_of, skipped_identity
 from raysubset.schedule import Phase
+from raysubset.selecting.at_hand import files_at_hand
 from raysubset.selecting.inputs import checkpoint_input, file_inputs
 from raysubset.selecting.other_table import as_in_run, check_data, transform_behind
 from raysubset.selecting.point import Point, is_of_run, read_point
+from raysubset.storage.data import Names, parts_by_uri
 
 STRATEGIES = ("glister", "random")
 
@@ -99,6 +102,7 @@ def from_checkpoint(experiment: Experiment, checkpoint: str | None) -> Ready:
         threads=resources.threads_per_rank,
         seed=experiment.seed,
         like=transform,
+        sources=partial(load_data, experiment, transform),
     )
     problem = as_in_run(problem, transform)
     told = () if point is None else check_data(point, problem, experiment, transform)
@@ -133,6 +137,11 @@ def from_embeddings(experiment: Experiment, files: EmbeddingFiles) -> Ready:
         ConfigError, DataError, ModelError: bad input, named with its remedy.
     """
     _check_strategy(experiment)
+    with files_at_hand(files) as (local, names):
+        return _from_files(experiment, local, names)
+
+
+def _from_files(experiment: Experiment, files: EmbeddingFiles, names: Names) -> Ready:
     fit = files.head == FIT
     head = None if fit else read_head(files)
     if head is None and not fit and experiment.selection.strategy != "random":
@@ -148,7 +157,7 @@ def from_embeddings(experiment: Experiment, files: EmbeddingFiles) -> Ready:
     head = fit_head(parts, seed=seed) if fit else head
     batch, threads = experiment.selection.batch_size, experiment.resources.threads_per_rank
     problem = embedded_problem(
-        parts,
+        parts_by_uri(parts, names),
         scoring_batch=batch,
         threads=threads,
         seed=seed,
@@ -158,8 +167,8 @@ def from_embeddings(experiment: Experiment, files: EmbeddingFiles) -> Ready:
         problem=problem,
         model=_told_head(head, fit),
         state=None if head is None else head.state(),
-        inputs=tuple(file_inputs(files)),
-        notes=() if head is None else head.notes,
+        inputs=tuple(each | {"path": names(each["path"])} for each in file_inputs(files)),
+        notes=() if head is None else tuple(map(names, head.notes)),
         sections=("selection", "resources", "seed"),
     )
     return _on_disk(_ready(experiment, found), spool)

@@ -1,4 +1,4 @@
-"""Addresses of run folders: which are URIs, and which are refused before any work."""
+"""Addresses of run folders and data: which are URIs, and which are refused before any work."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
-from raysubset.errors import RunFolderError
 from raysubset.redaction import NAMES
+from raysubset.storage.faults import RUN_FOLDER, Purpose
 
 SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "file")
 KNOWN = "s3://bucket/x, gs://bucket/x, abfs://container@account.dfs.core.windows.net/x, file:///x"
@@ -18,7 +18,7 @@ _USERINFO = re.compile(r"//[^?#]*@|//[^/?#]*:")  # a secret key may hold a slash
 
 
 def is_uri(place: str | Path) -> bool:
-    """Return whether a --run-dir is an address rather than a path."""
+    """Return whether a place is an address rather than a path."""
     return isinstance(place, str) and bool(_URI.match(place))
 
 
@@ -39,47 +39,46 @@ def child_of(uri: str, name: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
 
 
-def refuse_bad_uri(uri: str) -> None:
-    """Refuse what cannot be a run folder.
+def refuse_bad_uri(uri: str, purpose: Purpose = RUN_FOLDER) -> None:
+    """Refuse what cannot be a run folder, or data.
 
     Raises:
-        RunFolderError: credentials in it (they are not repeated), a scheme that nobody serves, no
-            bucket, or no folder in the bucket.
+        RunFolderError, DataError: by the purpose; credentials in it (they are not repeated), a
+            scheme that nobody serves, no bucket, or no folder in the bucket where one is needed.
     """
-    shown = without_credentials(uri)
+    shown, Bad = without_credentials(uri), purpose.error
     if _torn(uri):
-        raise RunFolderError(f"{shown} is no address ([ or ] in it); write it like one of {KNOWN}.")
+        raise Bad(f"{shown} is no address ([ or ] in it); write it like one of {KNOWN}.")
     if _credentials(uri):
-        raise RunFolderError(
-            f"{shown} must hold no credentials, because run folders are written down and shown; "
+        raise Bad(
+            f"{shown} must hold no credentials, because addresses are written down and shown; "
             "put them in the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
             "GOOGLE_APPLICATION_CREDENTIALS, AZURE_CLIENT_ID ...) or give the machine a role."
         )
     parts = urlsplit(uri)
     if parts.scheme in SCHEMES and not uri.startswith(parts.scheme):
-        raise RunFolderError(f"{shown} must begin with {parts.scheme}: in small letters.")
+        raise Bad(f"{shown} must begin with {parts.scheme}: in small letters.")
     if parts.scheme not in SCHEMES:
-        raise RunFolderError(
-            f"{shown} is on no storage that is known here; give a path, or one of {KNOWN}."
-        )
+        raise Bad(f"{shown} is on no storage that is known here; give a path, or one of {KNOWN}.")
     if parts.fragment:
-        raise RunFolderError(f"{shown} must not have a #fragment; write %23 for a # in a name.")
+        raise Bad(f"{shown} must not have a #fragment; write %23 for a # in a name.")
     if parts.scheme == "file" and parts.netloc:
-        raise RunFolderError(
+        raise Bad(
             f"{shown} names a host, {parts.netloc}; an absolute path follows three slashes: "
             f"file:///{parts.netloc}{parts.path} if that is meant."
         )
     if odd := _NOT_PLAIN.search(parts.path):
         escaped = quote(parts.path, safe="/%=@:+,")
         escaped = re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", escaped)
-        raise RunFolderError(
+        raise Bad(
             f"{shown} has {odd.group()!r} in it, which an address writes as "
             f"{quote(odd.group())}: {urlunsplit(parts._replace(path=escaped))}"
         )
     if parts.scheme != "file" and not parts.netloc:
-        raise RunFolderError(f"{shown} names no bucket; write it like one of {KNOWN}.")
-    if not parts.path.strip("/"):
-        raise RunFolderError(
+        raise Bad(f"{shown} names no bucket; write it like one of {KNOWN}.")
+    whole = purpose.whole_bucket and parts.scheme != "file"
+    if not parts.path.strip("/") and not whole:
+        raise Bad(
             f"{shown} is a whole bucket; name a folder in it: {parts.scheme}://{parts.netloc}/run."
         )
 

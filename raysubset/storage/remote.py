@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from raysubset.errors import RaySubsetError, RunFolderError
+from raysubset.errors import RaySubsetError
 from raysubset.storage.addresses import child_of, is_uri, refuse_bad_uri, without_credentials
-from raysubset.storage.faults import cause_of, is_transient, remedy_for
+from raysubset.storage.faults import RUN_FOLDER, Purpose, cause_of, is_missing, is_transient
 
 RETRY_S = 60.0
 """How long a store may be in trouble before a run gives up; a retry costs no finished round."""
@@ -45,13 +45,15 @@ class Remote:
 
     Attributes:
         uri: s3://bucket/x, gs://, abfs:// or file:///; never with credentials.
+        purpose: a run folder, or data.
     """
 
     uri: str
+    purpose: Purpose = RUN_FOLDER
 
     def __post_init__(self) -> None:
-        """Refuse a URI that cannot be a run folder, before anything touches the network."""
-        refuse_bad_uri(self.uri)
+        """Refuse a URI that cannot be what it is for, before anything touches the network."""
+        refuse_bad_uri(self.uri, self.purpose)
 
     @classmethod
     def at(cls, place: str) -> Remote:
@@ -63,7 +65,7 @@ class Remote:
 
     def __truediv__(self, name: str) -> Remote:
         """Return a folder below this one; options behind a question mark stay behind."""
-        return Remote(child_of(self.uri, name))
+        return Remote(child_of(self.uri, name), self.purpose)
 
     def read(self, name: str, within_s: float | None = None) -> bytes | None:
         """Return an object's bytes; None where it is not there."""
@@ -121,6 +123,41 @@ class Remote:
             for _ in pool.map(lambda name: self.download(name, folder / name), names):
                 pass
 
+    def read_range(
+        self, name: str, start: int, count: int, again: Again | None = None
+    ) -> tuple[bytes, str]:
+        """Return bytes of an object, and the ETag of its content ("" where the store has none).
+
+        Raises:
+            FileNotFoundError: it is not there.
+        """
+
+        def do(filesystem: Any, root: str) -> tuple[bytes, str] | None:
+            try:
+                with filesystem.open_input_file(f"{root}/{name}" if name else root) as stream:
+                    told: dict[str | bytes, Any] = stream.metadata() or {}
+                    etag = told.get("ETag", told.get(b"ETag", ""))
+                    return stream.read_at(count, start), str(etag)
+            except OSError as error:
+                if not is_missing(error):
+                    raise
+                return None
+
+        read = self._attempt("read", name, do, None, again)
+        if read is None:
+            raise FileNotFoundError(name)
+        return read
+
+    def stamp(self, within_s: float | None = None) -> Stamp | None:
+        """Return the stamp of the object at this very address; None for a folder, or nothing."""
+        import pyarrow.fs as pafs
+
+        def do(filesystem: Any, root: str) -> Stamp | None:
+            info = filesystem.get_file_info(root)
+            return _stamp(info) if info.type == pafs.FileType.File else None
+
+        return self._attempt("read", "", do, within_s)
+
     def list(self, under: str = "", *, recursive: bool = True) -> dict[str, Stamp]:
         """Return name -> stamp of every object below the folder, or below a folder of it."""
         import pyarrow.fs as pafs
@@ -129,7 +166,7 @@ class Remote:
             base = f"{root}/{under}".rstrip("/")
             selector = pafs.FileSelector(base, recursive=recursive, allow_not_found=True)
             return {
-                info.path.removeprefix(f"{root}/"): (int(info.size or 0), int(info.mtime_ns or 0))
+                info.path.removeprefix(f"{root}/"): _stamp(info)
                 for info in filesystem.get_file_info(selector)
                 if info.type == pafs.FileType.File
             }
@@ -158,7 +195,8 @@ class Remote:
         """Return what `do` gives with the filesystem and root, tried again while it may help.
 
         Raises:
-            RunFolderError: a cause that waiting does not mend, or one that outlasted the deadline.
+            RunFolderError, DataError: by the purpose; a cause that waiting does not mend, or one
+                that outlasted the deadline.
         """
         deadline = time.monotonic() + (RETRY_S if within_s is None else within_s)
         tried = 0
@@ -171,14 +209,18 @@ class Remote:
                 wait_s = min(5.0, 0.2 * 2 ** min(tried, 5)) * random.uniform(0.5, 1.5)
                 if not is_transient(error) or time.monotonic() + wait_s > deadline:
                     where = child_of(self.uri, name) if name else self.uri
-                    raise RunFolderError(
+                    raise self.purpose.error(
                         f"{without_credentials(where)} cannot be {what} ({cause_of(error)}); "
-                        f"{remedy_for(error)}"
+                        f"{self.purpose.remedy(self.uri, error)}"
                     ) from error
             time.sleep(wait_s)
             if again is not None:
                 again()
             tried += 1
+
+
+def _stamp(info: Any) -> Stamp:
+    return int(info.size or 0), int(info.mtime_ns or 0)
 
 
 @contextmanager

@@ -42,7 +42,10 @@ def existing_path(text: str, option: str, also: Iterable[str] = ()) -> Path:
         DataError: nothing is there; names what looks similar (files nearby, words in `also`).
     """
     if "://" in text:
-        raise ConfigError(f"{option}={text}: only local paths are read; copy the data first")
+        raise ConfigError(
+            f"{option}={text}: only local paths are read here; copy the data first, or give it to "
+            "a command (--data and its parts may be s3, gs, abfs or file addresses)"
+        )
     path = Path(text).expanduser()
     try:
         if path.exists():
