@@ -75,7 +75,13 @@ def _open_part(part: Part, files: Sequence[Path], rule: LabelRule, on_bad: OnBad
         label=label_column(table, label, rows) if label else None,
         load=_loader(rows, schemas[0], image, on_bad, keys_in(table, key, rows) if key else None),
         trusted=trusted_column(table, trusted, rows),
+        keys=lambda: _keys(rows, schemas[0], image),
     )
+
+
+def _keys(rows: FileRows, schema: pa.Schema, column: str) -> tuple[str, ...] | None:
+    is_struct = pa.types.is_struct(schema.field(column).type)
+    return _paths(rows, column, np.arange(rows.ends[-1])) if is_struct else None
 
 
 def _loader(

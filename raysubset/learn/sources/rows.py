@@ -18,6 +18,13 @@ from raysubset.learn.sources.labels import LabelColumn
 
 Part = str
 """One of train, validation, tuning, test."""
+PARTS_BY_NAME: dict[str, Part] = {
+    "train": "train",
+    **dict.fromkeys(("validation", "val", "valid", "dev"), "validation"),
+    "tuning": "tuning",
+    "test": "test",
+}
+"""What splits and arrays are called -> the part that they are."""
 OnBadRow = Literal["refuse", "skip"]
 
 NAMED_AT_MOST = 10
@@ -48,6 +55,15 @@ class Loaded:
         return replace(self, keys=tuple(key for key, kept in good if kept))
 
 
+def picked(keys: Sequence[str] | None, row_A: NDArray[np.int64]) -> list[str] | None:
+    """Return the keys of some rows; None where rows have none."""
+    return None if keys is None else [keys[int(row)] for row in row_A]
+
+
+def _no_keys() -> None:
+    return None
+
+
 @dataclass(frozen=True, kw_only=True)
 class RawPart:
     """One part whose labels are known and whose content is still on disk."""
@@ -61,6 +77,10 @@ class RawPart:
     trusted: LabelColumn | None = None
     """Labels of train rows that are held out, where a person named a column of them."""
     notes: tuple[str, ...] = ()
+    keys: Callable[[], tuple[str, ...] | None] = _no_keys
+    """Reads the user's own name of every row, such as its path; None where rows have none."""
+    bad: tuple[Skipped, ...] = ()
+    """Rows found bad when the part was opened; they have no label."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,7 +54,18 @@ def open_tabular(
             are no keys.
     """
     tables = {part: read_tables(of_part) for part, of_part in files.items()}
-    names, where = tables["train"][0].schema.names, str(files["train"][0])
+    return open_tables(tables, rule, on_bad)
+
+
+def open_tables(
+    tables: Mapping[Part, tuple[pa.Table, FileRows]], rule: LabelRule, on_bad: OnBadRow
+) -> dict[Part, RawPart]:
+    """Return the parts of tables that are read already, wherever they come from.
+
+    Raises:
+        ConfigError, DataError: see `open_tabular`.
+    """
+    names, where = tables["train"][0].schema.names, str(tables["train"][1].files[0])
     rule.roles.check(names, rule.columns_taken(tables["train"][0].schema), where)
     features = {part: _without_others(table, rule) for part, (table, _) in tables.items()}
     plan = _plan(features["train"], rule, where)
