@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from raysubset.errors import RaySubsetError
 
-_FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_FACTORY = re.compile(r"(?!hf:)[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,7 @@ class Named:
 
 
 def names_a_factory(text: str) -> bool:
-    """Return whether a text is written as module:factory."""
+    """Return whether a text is written as module:factory; hf:NAME is a dataset on the hub."""
     return _FACTORY.fullmatch(text) is not None
 
 

@@ -58,11 +58,17 @@ class Pair:
                     f"{where} is a dict of {', '.join(map(str, item))}; wanted: {_FORMS}"
                 )
             label = _first(item, _Y)
-        elif isinstance(item, tuple) and item:
+        elif _is_pair(item):
             x, label = item[0], item[1] if len(item) > 1 else None
         else:
             x, label = item, None
         return cls(x=x, label=plain_label(label, where) if labelled else None)
+
+
+def _is_pair(item: Any) -> bool:
+    """Return whether an item is (x, label): a list is one only where it begins with an array."""
+    listed = isinstance(item, list) and bool(item) and hasattr(item[0], "shape")
+    return listed or (isinstance(item, tuple) and bool(item))
 
 
 def plain_label(label: Any, where: str) -> Any:
@@ -86,7 +92,11 @@ def settled_image(x: Any) -> Any:
     from PIL import Image
 
     if isinstance(x, Image.Image):
-        x.load()
+        try:
+            x.load()
+        except Exception:
+            x.close()  # or its file stays open
+            raise
     return x
 
 

@@ -74,6 +74,7 @@ class RawPart:
     """None only for train rows whose labels stand in a file beside them."""
     load: Callable[[NDArray[np.int64]], Loaded]
     """Ascending row numbers -> their content."""
+    kind: Literal["image", "tabular"] = "image"
     trusted: LabelColumn | None = None
     """Labels of train rows that are held out, where a person named a column of them."""
     notes: tuple[str, ...] = ()

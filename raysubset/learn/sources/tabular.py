@@ -80,6 +80,7 @@ def open_tables(
             plan=plan, table=features[part], rows=rows, part=part, on_bad=on_bad, own=own
         )
         parts[part] = RawPart(
+            kind="tabular",
             num_rows=table.num_rows,
             label=reader.named(label_column(table, label, rows)) if label else None,
             load=reader.load,
