@@ -5,8 +5,7 @@ Letters: N rows, C classes.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -33,7 +32,7 @@ from raysubset.learn.sources.labels import (
 )
 from raysubset.learn.sources.pixels import memory_bytes
 from raysubset.learn.sources.roles import Roles, plain_names, refuse_roles
-from raysubset.learn.sources.rows import Loaded, OnBadRow, Part, RawPart, shown
+from raysubset.learn.sources.rows import Loaded, OnBadRow, Part, RawPart, shared_keys, shown
 from raysubset.learn.sources.strata import allot, draw, share_in
 from raysubset.learn.sources.tables import LabelRule
 from raysubset.learn.sources.trusted import (
@@ -220,7 +219,7 @@ def _dataset(
     rows = _readable(part, raw, label_N, reading, len(classes.names))
     loaded, row_N = rows.loaded, rows.row_N
     notes = [*raw.notes, *rows.notes, *_class_notes(label_N[row_N], classes, part)]
-    notes += _shared_keys(loaded.keys)
+    notes += shared_keys(loaded.keys)
     return Dataset(
         name=reading.name,
         kind=reading.kind,
@@ -300,16 +299,6 @@ def _class_notes(label_N: NDArray[np.int64], classes: Classes, part: Part) -> li
     single = [classes.names[c] for c in np.flatnonzero(count_C == 1)] if part == "train" else []
     notes = [f"no row of {len(empty):,} classes: {shown(empty)}"] if empty else []
     return notes + ([f"only one row of {len(single):,} classes: {shown(single)}"] if single else [])
-
-
-def _shared_keys(keys: Sequence[str] | None) -> list[str]:
-    """Return the note that some keys stand for several rows; ids never do."""
-    counts = Counter(key for key in keys or () if key)
-    shared = [f"{key!r} ({count:,} rows)" for key, count in counts.most_common() if count > 1]
-    told = (
-        f"{len(shared):,} keys stand for more than one row: {shown(shared, 3)}; ids tell them apart"
-    )
-    return [told] if shared else []
 
 
 def _shaped_as(train: Dataset, other: Dataset, part: Part) -> Dataset:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raysubset.errors import DataError
+from raysubset.learn.paged import taken
 from raysubset.learn.skipped import Skipped
 from raysubset.learn.sources.asked import Layout
 from raysubset.learn.sources.labels import LabelColumn
@@ -40,7 +41,7 @@ def part_of(
     def load(row_A: NDArray[np.int64]) -> Loaded:
         every = len(row_A) == len(content)  # ascending, so these are the rows as they stand
         loaded = Loaded(
-            content=content if every else content[row_A],
+            content=content if every else taken(content, row_A),
             kept_A=np.ones(len(row_A), dtype=np.bool_),
         )
         return loaded.with_keys(picked(keys, row_A))

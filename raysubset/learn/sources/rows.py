@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -112,3 +113,13 @@ def shown(items: Sequence[object], at_most: int = NAMED_AT_MOST) -> str:
     """Return the first items as one line, and how many more there are."""
     line = ", ".join(str(item) for item in items[:at_most])
     return line if len(items) <= at_most else f"{line} and {len(items) - at_most:,} more"
+
+
+def shared_keys(keys: Sequence[str] | None) -> list[str]:
+    """Return the note that some keys stand for several rows; ids never do."""
+    counts = Counter(key for key in keys or () if key)
+    shared = [f"{key!r} ({count:,} rows)" for key, count in counts.most_common() if count > 1]
+    told = (
+        f"{len(shared):,} keys stand for more than one row: {shown(shared, 3)}; ids tell them apart"
+    )
+    return [told] if shared else []
