@@ -197,7 +197,7 @@ def test_f17_a_file_cut_at_any_place_is_refused_by_name(tmp_path: Path):
     passed = 0
     for size in range(0, len(whole), 8):
         path.write_bytes(whole[:size])
-        with suppress(pa.ArrowException), pa.memory_map(str(path)) as source:
+        with suppress(pa.ArrowException, OSError), pa.memory_map(str(path)) as source:
             passed += pa.ipc.open_stream(source).read_all().num_rows > 0
         with pytest.raises(DataError, match=r"data-0\.arrow"):
             read_saved(folder)
