@@ -303,3 +303,24 @@ def test_a_folder_on_disk_has_no_config_and_no_revision(tmp_path: Path, option: 
     folder = saved(images(range(6)), tmp_path / "s")
     with pytest.raises(ConfigError, match=f"--data.{option}=a"):
         load(folder, **{option: "a"})
+
+
+def test_a_table_s_columns_have_the_roles_that_parquet_gives_them(tmp_path: Path):
+    rows = {"who": list("pqrstu"), "a": [1, 2, 1, 2, 1, 2], "b": [0.5] * 6, "label": [0, 1] * 3}
+    write_table(tmp_path / "t.parquet", rows)
+    folder = saved(hf.Dataset.from_dict(rows), tmp_path / "s")
+    roles = {"key_column": "who", "drop": ["b"], "categorical": ["a"]}
+    same(load(folder, **roles).train, load(tmp_path / "t.parquet", **roles).train)
+    assert load(folder, **roles).train.keys == tuple("pqrstu")
+
+
+def test_a_column_of_keys_names_images_and_other_roles_are_refused(tmp_path: Path):
+    folder = saved(images(range(6)).add_column("who", list("pqrstu")), tmp_path / "s")
+    assert load(folder, key_column="who").train.keys == tuple("pqrstu")
+    with pytest.raises(ConfigError, match=r"--data.drop=who"):
+        load(folder, drop=["who"])
+    with pytest.raises(ConfigError, match=r"--data.key_column=whom: .*did you mean 'who'"):
+        load(folder, key_column="whom")
+    side = write_table(tmp_path / "y.csv", {"k": list("utsrqp"), "label": [0, 1, 2] * 2})
+    joined = load(folder, key_column="who", labels=side, labels_key="k").train
+    assert joined.label_N.tolist() == [2, 1, 0] * 2

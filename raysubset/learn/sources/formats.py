@@ -162,7 +162,7 @@ def open_place(place: Place, rule: LabelRule, on_bad: OnBadRow, asked: Asked) ->
     if place.format == "numpy":
         sources = {"train": place.path, **place.own}
         _refuse_shared({part: (path,) for part, path in sources.items()})
-        how = (rule.column, asked.layout, rule.beside, on_bad, place.given)
+        how = (rule, asked.layout, on_bad, place.given)
         return Opened(*open_numpy(sources, *how))
     files, notes = _table_files(place)
     if place.format == "tabular":
@@ -177,7 +177,7 @@ def open_place(place: Place, rule: LabelRule, on_bad: OnBadRow, asked: Asked) ->
 def _open_named(place: Place, rule: LabelRule, on_bad: OnBadRow, asked: Asked) -> Opened:
     """Return the parts of what is named and not looked for: of the formats factory and hf."""
     if place.format == "factory":
-        return Opened(*open_factories(place.names, asked.layout, rule.beside, on_bad))
+        return Opened(*open_factories(place.names, rule, asked.layout, on_bad))
     train = hf_name(place.names["train"], "--data", bare=True)
     bare = train.startswith(HUB)
     names = {part: hf_name(name, f"--data.{part}", bare) for part, name in place.names.items()}

@@ -26,6 +26,8 @@ from raysubset.learn.sources.hf_hub import HUB, read_hub
 from raysubset.learn.sources.labels import LabelColumn
 from raysubset.learn.sources.parquet_images import image_column_of
 from raysubset.learn.sources.pixels import Encoded, decode_images
+from raysubset.learn.sources.roles import refuse_roles
+from raysubset.learn.sources.row_keys import keys_by_file, keys_in
 from raysubset.learn.sources.rows import (
     PARTS_BY_NAME,
     FileRows,
@@ -97,6 +99,9 @@ def open_hf(
     image = _image_column(*splits["train"])
     if image is None:
         return open_tables(splits, rule, on_bad), notes
+    refuse_roles(rule.roles, "parquet-images", train)  # images have no other columns either
+    schema = splits["train"][0].schema
+    rule.roles.check(schema.names, rule.columns_taken(schema), train)
     opened = {
         part: _open_images(part, split, image, rule, on_bad) for part, split in splits.items()
     }
@@ -195,7 +200,9 @@ def _open_images(
     label = rule.column_of(table.schema, rows.files[0], part)
     trusted = rule.trusted_of(table.schema, rows.files[0], part)
     column = table.column(image)
-    keys = _paths(column)
+    key = rule.roles.key_in(table.schema.names)
+    own = keys_in(table, key, rows) if key else None
+    keys = _paths(column) if own is None else tuple(map(own, range(table.num_rows)))
     found: LabelColumn | None = label_column(table, label, rows) if label else None
     return RawPart(
         num_rows=table.num_rows,
@@ -215,7 +222,10 @@ def _loader(
             return rows.name(row) + (f" ({keys[row]})" if keys and keys[row] else "")
 
         loaded = decode_images(_batches(column, row_A), row_A, name_of, on_bad)
-        return loaded.with_keys(picked(keys, row_A))
+        by_file = keys_by_file(rows) if keys is None else None
+        return loaded.with_keys(
+            picked(keys, row_A) if by_file is None else [by_file(row) for row in row_A.tolist()]
+        )
 
     return load
 

@@ -19,6 +19,7 @@ from raysubset.learn.paged import taken
 from raysubset.learn.skipped import Skipped
 from raysubset.learn.sources.asked import Layout
 from raysubset.learn.sources.labels import LabelColumn
+from raysubset.learn.sources.roles import Roles
 from raysubset.learn.sources.rows import FileRows, Loaded, OnBadRow, Part, RawPart, picked
 from raysubset.learn.sources.tables import DEFAULT_LABEL, LabelRule
 from raysubset.learn.sources.tabular import open_tables
@@ -71,14 +72,16 @@ class Features:
     notes: tuple[str, ...] = ()
 
 
-def feature_parts(parts: Mapping[Part, Features], on_bad: OnBadRow) -> dict[Part, RawPart]:
+def feature_parts(
+    parts: Mapping[Part, Features], roles: Roles, on_bad: OnBadRow
+) -> dict[Part, RawPart]:
     """Return feature vectors as the parts of a table with the columns x0, x1, ...
 
     Raises:
         DataError: numbers of features that differ between parts.
     """
     tables = {part: _table(features) for part, features in parts.items()}
-    opened = open_tables(tables, LabelRule(column=None, beside=True), on_bad)
+    opened = open_tables(tables, LabelRule(column=None, beside=True, roles=roles), on_bad)
     return {part: _as_given(opened[part], features) for part, features in parts.items()}
 
 

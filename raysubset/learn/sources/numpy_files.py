@@ -22,6 +22,7 @@ from raysubset.learn.sources.files import visible
 from raysubset.learn.sources.in_memory import Features, feature_parts, images_of, part_of
 from raysubset.learn.sources.labels import LabelColumn
 from raysubset.learn.sources.rows import PARTS_BY_NAME, FileRows, OnBadRow, Part, RawPart, shown
+from raysubset.learn.sources.tables import LabelRule
 
 NUMPY_SUFFIXES = (".npz", ".npy")
 _X = ("x", "images", "image", "data", "features", "inputs")
@@ -50,9 +51,8 @@ def holds_numpy(folder: Path) -> bool:
 
 def open_numpy(
     sources: Mapping[Part, Path],
-    label: str | None,
+    rule: LabelRule,
     layout: Layout,
-    beside: bool,
     on_bad: OnBadRow,
     given: frozenset[Path] = frozenset(),
 ) -> tuple[dict[Part, RawPart], tuple[str, ...]]:
@@ -60,10 +60,9 @@ def open_numpy(
 
     Args:
         sources: train -> a file or a folder of .npy; other parts where a person gave their own.
-        label: what a person calls the labels, as in fine_label for fine_label_train; None for
-            the usual names.
+        rule: what a person calls the labels, as in fine_label for fine_label_train, and whether
+            those of the train rows stand in a file beside them.
         layout: where the channels of images stand.
-        beside: whether the train labels stand in a file beside them.
         on_bad: what NaN in features does.
         given: resolved paths of other files in the folder, which are not the data's.
 
@@ -71,18 +70,18 @@ def open_numpy(
         DataError: a damaged file, an array without labels, or one that is no images or features;
             names the file and the array.
     """
-    named, ignored = _sorted(sources["train"], label, given)
+    named, ignored = _sorted(sources["train"], rule.column, given)
     where = dict.fromkeys(named, str(sources["train"]))
     for part, source in sources.items():
         if part != "train":
-            own, _ = _sorted(source, label, given)
+            own, _ = _sorted(source, rule.column, given)
             named[part] = own.get(part) or own.get("train") or _Named()
             where[part] = str(source)
     if "train" not in named:
         raise DataError(
             f"{sources['train']} has arrays of {shown(sorted(named))} but no train ones"
         )
-    made = {part: _part(of, where[part], part, layout, beside) for part, of in named.items()}
+    made = {part: _part(of, where[part], part, layout, rule.beside) for part, of in named.items()}
     notes = (f"ignored the arrays {shown(ignored)} of {sources['train']}",) if ignored else ()
     images = {part: raw for part, raw in made.items() if isinstance(raw, RawPart)}
     features = {part: raw for part, raw in made.items() if isinstance(raw, Features)}
@@ -91,7 +90,7 @@ def open_numpy(
             f"{sources['train']}: the parts {shown(sorted(images))} hold images and "
             f"{shown(sorted(features))} feature vectors; save them in one shape"
         )
-    return images or feature_parts(features, on_bad), notes
+    return images or feature_parts(features, rule.roles, on_bad), notes
 
 
 def labels_in(path: Path, name: str | None) -> LabelColumn:

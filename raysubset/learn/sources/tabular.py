@@ -85,6 +85,7 @@ def open_tables(
             label=reader.named(label_column(table, label, rows)) if label else None,
             load=reader.load,
             trusted=(found := trusted_column(table, trusted, rows)) and reader.named(found),
+            keys=reader.keys,
         )
     return parts
 
@@ -124,6 +125,10 @@ class _Reader:
     def named(self, column: LabelColumn) -> LabelColumn:
         """Return the labels with rows called as here."""
         return replace(column, row_name=self.name)
+
+    def keys(self) -> tuple[str, ...] | None:
+        """Return the person's own key of every row; None where no column has them."""
+        return None if self.own is None else tuple(map(self.own, range(self.table.num_rows)))
 
     def load(self, row_A: NDArray[np.int64]) -> Loaded:
         """Return the features of rows; the bad ones are refused, or left out."""

@@ -25,6 +25,7 @@ from raysubset.learn.sources.in_memory import Features, feature_parts
 from raysubset.learn.sources.items import Items, Pair, plain_label, settled_image
 from raysubset.learn.sources.labels import LabelColumn
 from raysubset.learn.sources.rows import PARTS_BY_NAME, OnBadRow, Part, RawPart, shown
+from raysubset.learn.sources.tables import LabelRule
 
 _WANTED = (
     "a map-style dataset (with __len__ and __getitem__), a dict of them such as "
@@ -33,7 +34,7 @@ _WANTED = (
 
 
 def open_factories(
-    sources: Mapping[Part, str], layout: Layout, beside: bool, on_bad: OnBadRow
+    sources: Mapping[Part, str], rule: LabelRule, layout: Layout, on_bad: OnBadRow
 ) -> tuple[dict[Part, RawPart], tuple[str, ...]]:
     """Return the parts that a person's code gives, and what was left aside. Runs it, by design.
 
@@ -42,8 +43,8 @@ def open_factories(
 
     Args:
         sources: train -> module:factory; other parts where a person named their own.
+        rule: whether the train labels stand in a file beside them.
         layout: where the channels of images stand, in items that are arrays.
-        beside: whether the train labels stand in a file beside them.
         on_bad: what an item that fails does.
 
     Raises:
@@ -65,7 +66,7 @@ def open_factories(
             for which, dataset in found.items():
                 if which == part or (part == "train" and which not in sources):
                     reader = _Reader(f"{source} {which}", layout, on_bad)
-                    read[which] = reader.read(dataset, unlabelled=beside and which == "train")
+                    read[which] = reader.read(dataset, unlabelled=rule.beside and which == "train")
     images = {part: raw for part, raw in read.items() if isinstance(raw, RawPart)}
     features = {part: raw for part, raw in read.items() if isinstance(raw, Features)}
     if images and features:
@@ -73,7 +74,7 @@ def open_factories(
             f"--data={sources['train']}: the parts {shown(sorted(images))} hold images and "
             f"{shown(sorted(features))} feature vectors; give them one shape"
         )
-    return images or feature_parts(features, on_bad), tuple(notes)
+    return images or feature_parts(features, rule.roles, on_bad), tuple(notes)
 
 
 def _named(source: str, part: Part) -> Named:
