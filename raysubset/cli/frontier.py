@@ -224,8 +224,7 @@ def _sweep(
         raise ConfigError("--resume needs --run-dir, the folder of the frontier to continue.")
     stored = read_sweep(folder) if resume and folder else None
     if stored and folder and file is None:
-        section = {"model": stored.base.model.model_dump()}
-        refuse_stored_code(section, experiment, shown(folder))
+        refuse_stored_code(stored.base.model_dump(mode="json"), experiment, shown(folder))
     # A file given with --resume must say what was begun: a difference is shown and refused.
     begun = stored.base.model_dump(mode="json") if stored and file is None else None
     base = resolve_over(SMALL, file, experiment, begun)

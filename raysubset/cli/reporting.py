@@ -12,6 +12,7 @@ from raysubset.cli.app import app
 from raysubset.errors import ConfigError, DataError, RunFolderError
 from raysubset.experiment import Experiment
 from raysubset.files import refuse_links_out
+from raysubset.own_code import code_of_data
 from raysubset.storage.staging import shown, staged
 
 if TYPE_CHECKING:
@@ -87,10 +88,12 @@ def _frontier(folder: Path) -> None:
 
 
 def _pictures(experiment: Experiment) -> Pictures | None:
-    """Return the images, or None where the data is no longer where it was."""
+    """Return the images; None where the data is no longer where it was, or is code to be run."""
     from raysubset.preparation import load_data
     from raysubset.report.pictures import pictures_of
 
+    if code_of_data(experiment.data.model_dump()):
+        return None
     try:
         return pictures_of(load_data(experiment).train)
     except (DataError, ConfigError):

@@ -153,8 +153,7 @@ def _ready(
     refuse_unread(told, embeddings=of_embeddings)
     stored = stored_values(checkpoint)
     in_file = Experiment.read(file) if file is not None else {}
-    if "name" not in in_file.get("model", {}):
-        refuse_stored_code(stored, given, f"--checkpoint={checkpoint}")
+    refuse_stored_code(stored, given, f"--checkpoint={checkpoint}", in_file)
     experiment = resolve_over(stored, None, given, in_file)
     if of_embeddings:
         if files["validation_labels"] is not None and files["validation_embeddings"] is None:

@@ -9,12 +9,15 @@ import difflib
 import importlib
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from raysubset.errors import RaySubsetError
+
+_FACTORY = re.compile(r"(?!hf:)[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +109,11 @@ class Named:
                 f"{self}: the factory, called with ({call}), failed with {cause(error)}; "
                 f"{may}everything else needs a default"
             ) from error
+
+
+def names_a_factory(text: str) -> bool:
+    """Return whether a text is written as module:factory; hf:NAME is a dataset on the hub."""
+    return _FACTORY.fullmatch(text) is not None
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

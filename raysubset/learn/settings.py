@@ -105,16 +105,41 @@ class DataSettings(Settings):
     """What is learned from."""
 
     path: Text | None = None
-    """A Parquet file or folder, an image folder (a class per folder), or a CSV file; by path or URI
-    (s3, gs, abfs, file)."""
+    """A Parquet file or folder, an image folder (a class per folder), a CSV file, .npz or .npy, a
+    folder of Hugging Face's save_to_disk: by path or URI (s3, gs, abfs, file); hf:NAME on its hub
+    (uv sync --extra hf), or module:factory of your own map-style datasets."""
 
-    format: Literal["auto", "digits", "cifar10", "parquet-images", "image-folder", "tabular"] = (
-        "auto"
-    )
+    format: Literal[
+        "auto",
+        "digits",
+        "cifar10",
+        "parquet-images",
+        "image-folder",
+        "tabular",
+        "hf",
+        "numpy",
+        "factory",
+    ] = "auto"
     """What stands at the path; auto looks. Without a path: digits, or cifar10 (downloaded)."""
 
+    split: Text | None = None
+    """The split of a Hugging Face dataset with the train rows (default: train, or the only one)."""
+
+    hub_config: Text | None = None
+    """Which config of a dataset on the Hugging Face hub that has several."""
+
+    hub_revision: Text | None = None
+    """Branch, tag or commit of a dataset on the Hugging Face hub (default: its newest)."""
+
+    layout: Literal["auto", "NHWC", "NCHW"] = "auto"
+    """Where the channels of arrays of images stand (numpy, module:factory); auto: by the shape."""
+
     labels: Text | None = None
-    """A Parquet or CSV file whose row i labels train row i, in place of the data's own labels."""
+    """A file (Parquet, CSV, npy, npz) whose row i labels train row i, in place of the data's own
+    labels; FILE:COLUMN names its column too."""
+
+    labels_key: Text | None = None
+    """The column of that file with the rows' keys (paths of images): labels are joined by it."""
 
     label_column: Text | None = None
     """The column of the labels (default: label)."""

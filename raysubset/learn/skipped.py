@@ -13,7 +13,13 @@ from typing import Any, Literal
 
 from raysubset.errors import DataError
 
-Cause = Literal["unreadable image", "missing or non-finite value", "no label", "no trusted label"]
+Cause = Literal[
+    "unreadable image",
+    "unreadable item",
+    "missing or non-finite value",
+    "no label",
+    "no trusted label",
+]
 SKIPPED = "skipped.csv"
 """The file that lists them, in the folder of a run or a selection."""
 

@@ -15,7 +15,7 @@ import numpy as np
 from raysubset.errors import RaySubsetError
 from raysubset.experiment import Experiment
 from raysubset.learn.sources.builtin import cache_folder
-from raysubset.own_code import code_of
+from raysubset.own_code import code_of, code_of_data
 from raysubset.preparation import Prepared, prepare
 from raysubset.schedule import KEPT
 from raysubset.tracking.settings import TrackingSettings
@@ -89,6 +89,10 @@ def _refuse_code(experiment: Experiment, model: str | None) -> None:
         raise NotChecked(
             f"the model {', '.join(names)} is code, and code is not run because a run folder names "
             f"it; if it is yours: --model {','.join(names)}"
+        )
+    for code in code_of_data(experiment.data.model_dump()).values():
+        raise NotChecked(
+            f"the data comes from {code}, and code is not run because a run folder names it"
         )
 
 

@@ -29,7 +29,7 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-def load(path: Path | None = None, **options: Any) -> Sources:
+def load(path: Path | str | None = None, **options: Any) -> Sources:
     options = {k: str(v) if isinstance(v, Path) else v for k, v in options.items()}
     return load_sources(**{**DEFAULTS, "path": None if path is None else str(path), **options})
 

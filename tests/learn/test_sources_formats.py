@@ -93,7 +93,9 @@ def test_paths_that_no_file_system_takes_are_refused(tmp_path):
 def test_what_cannot_be_data_is_named(tmp_path):
     with pytest.raises(DataError, match=r"nothing that can be read \(it is empty\)"):
         load(tmp_path)
-    with pytest.raises(DataError, match=r"notes.txt is no .parquet or .pq or .csv file"):
+    with pytest.raises(
+        DataError, match=r"notes.txt is no .parquet .* or .csv or .npz or .npy file"
+    ):
         load(write_file(tmp_path / "notes.txt", b"x"))
     with pytest.raises(DataError, match=r"holds no .parquet .*; it holds notes.txt"):
         load(tmp_path, format="tabular")

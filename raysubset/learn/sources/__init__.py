@@ -18,8 +18,9 @@ from raysubset.learn.columns import Column
 from raysubset.learn.data import Dataset
 from raysubset.learn.paged import paged_above, repeated
 from raysubset.learn.skipped import Skipped, refuse_mostly_bad
-from raysubset.learn.sources.files import not_empty, tables_in
-from raysubset.learn.sources.formats import TABLE_SUFFIXES, Format, Place, find_place, open_place
+from raysubset.learn.sources.asked import Asked, Layout
+from raysubset.learn.sources.beside import KEY_OPTION, labels_beside, with_column
+from raysubset.learn.sources.formats import Format, Place, find_place, open_place
 from raysubset.learn.sources.labels import (
     UNLABELLED,
     Classes,
@@ -31,15 +32,9 @@ from raysubset.learn.sources.labels import (
 )
 from raysubset.learn.sources.pixels import memory_bytes
 from raysubset.learn.sources.roles import Roles, plain_names, refuse_roles
-from raysubset.learn.sources.rows import Loaded, OnBadRow, Part, RawPart, shown
+from raysubset.learn.sources.rows import Loaded, OnBadRow, Part, RawPart, shared_keys, shown
 from raysubset.learn.sources.strata import allot, draw, share_in
-from raysubset.learn.sources.tables import (
-    LabelRule,
-    label_column,
-    read_tables,
-    schema_of,
-    trusted_column,
-)
+from raysubset.learn.sources.tables import LabelRule
 from raysubset.learn.sources.trusted import (
     Trusted,
     refuse_nothing_held_out,
@@ -93,13 +88,20 @@ def load_sources(
     drop: Sequence[str] = (),
     categorical: Sequence[str] = (),
     fitted: tuple[Column, ...] | None = None,
+    labels_key: str | None = None,
+    split: str | None = None,
+    hub_config: str | None = None,
+    hub_revision: str | None = None,
+    layout: Layout = "auto",
 ) -> Sources:
     """Return the train rows and the parts with files of their own, all encoded as the train rows.
 
     Args:
-        path: file or folder; None for built-in data.
+        path: file or folder; hf:NAME on the Hugging Face hub; module:factory of a person's own
+            map-style datasets; None for built-in data.
         format: one of `FORMATS`; `auto` looks at what stands at the path.
-        labels: Parquet or CSV file whose row i labels train row i, instead of the data's own.
+        labels: file whose row i labels train row i, instead of the data's own: Parquet, CSV, npy
+            or npz. FILE:COLUMN names its column too.
         label_column: column with the labels, in `labels` where that is given; None for `label`.
         validation_label_column: column with trusted labels, in the same place; for the train rows
             that are held out.
@@ -116,6 +118,12 @@ def load_sources(
         drop: columns of a table that are left out.
         categorical: columns of a table that are one-hot, whatever their type.
         fitted: the columns of a run that a table has to be like; None where its own decide.
+        labels_key: column of `labels` with the keys of the rows (paths of images), by which labels
+            are joined instead of row by row.
+        split: of a Hugging Face dataset, the split with the train rows.
+        hub_config: of a dataset on the hub that has several.
+        hub_revision: branch, tag or commit of a dataset on the hub.
+        layout: where the channels of arrays of images stand.
 
     Raises:
         ConfigError: an option that cannot mean anything.
@@ -126,20 +134,28 @@ def load_sources(
     own = {part: str(v) for part, v in given.items() if v is not None and part not in shares}
     if on_bad_row not in ("refuse", "skip"):
         raise ConfigError(f"--data.on_bad_row={on_bad_row}; choices: refuse, skip")
+    labels, label_column = with_column(labels, label_column)
+    if labels_key is not None and labels is None:
+        raise ConfigError(f"{KEY_OPTION}={labels_key} needs the file of labels: --data.labels FILE")
     place = find_place(path=path, format=format, labels=labels, own=own)
     roles = Roles(
         key=key_column, drop=plain_names(drop), categorical=plain_names(categorical), fitted=fitted
     )
     refuse_roles(roles, place.format, place.name)
     rule = _rule(place, label_column, validation_label_column, roles)
-    opened = open_place(place, rule, on_bad_row)
+    asked = Asked(split=split, hub_config=hub_config, hub_revision=hub_revision, layout=layout)
+    held = memory_bytes() // 2 if memory_mb == "auto" else memory_mb * 1_000_000
+    with paged_above(held):  # a person's own dataset is read while it is opened
+        opened = open_place(place, rule, on_bad_row, asked)
     parts = {part: raw for part, raw in opened.parts.items() if part not in shares}
     if rule.trusted and {"validation", "test"} <= parts.keys() and "tuning" not in shares:
         refuse_nothing_held_out(rule.trusted)
-    parts["train"] = _labelled(parts["train"], place, rule)
+    told: tuple[str, ...] = ()
+    if place.labels is not None:
+        parts["train"], told = labels_beside(parts["train"], place.labels, rule, labels_key)
     reading = _Reading(
         name=place.name,
-        kind="tabular" if place.format == "tabular" else "image",
+        kind=parts["train"].kind,
         on_bad=on_bad_row,
         limit=limit,
         seed=seed,
@@ -149,8 +165,8 @@ def load_sources(
         for part in shares
         if part in opened.parts
     ]
-    with paged_above(memory_bytes() // 2 if memory_mb == "auto" else memory_mb * 1_000_000):
-        return _load(parts, reading, (*opened.notes, *unread))
+    with paged_above(held):
+        return _load(parts, reading, (*opened.notes, *told, *unread))
 
 
 def _rule(place: Place, column: str | None, trusted: str | None, roles: Roles) -> LabelRule:
@@ -161,32 +177,14 @@ def _rule(place: Place, column: str | None, trusted: str | None, roles: Roles) -
     return LabelRule(column=column, trusted=trusted, beside=beside, roles=roles)
 
 
-def _labelled(train: RawPart, place: Place, rule: LabelRule) -> RawPart:
-    """Return the train rows with the labels from the file beside them, if there is one."""
-    if place.labels is None:
-        return train
-    files = not_empty(tables_in(place.labels, TABLE_SUFFIXES))
-    schema, rule = schema_of(files[0]), replace(rule, beside=False)
-    name, trusted = rule.column_of(schema, files[0]), rule.trusted_of(schema, files[0])
-    assert name is not None, "a rule without labels beside finds a column or refuses"
-    table, rows = read_tables(files, list({name: 0, trusted or name: 0}))
-    if table.num_rows != train.num_rows:
-        raise DataError(
-            f"--data.labels={place.labels} has {table.num_rows:,} rows for {train.num_rows:,} "
-            "train rows; it needs one row per train row, in their order"
-        )
-    beside = label_column(table, name, rows)
-    if beside.names is None and train.label is not None:
-        beside = replace(beside, names=train.label.names)
-    return replace(train, label=beside, trusted=trusted_column(table, trusted, rows))
-
-
 def _load(parts: Mapping[Part, RawPart], reading: _Reading, notes: tuple[str, ...]) -> Sources:
     columns = {part: _checked_labels(raw, reading.on_bad) for part, raw in parts.items()}
     classes = find_classes(columns["train"])
     _check_limit(reading.limit, classes)
     # classes of every part before any content: a wrong label file should not cost a decode
     labels = {part: encode(column, classes) for part, column in columns.items()}
+    for part, raw in parts.items():  # a row that is bad has no content, whatever labels it
+        labels[part][[bad.row for bad in raw.bad]] = UNLABELLED
     second = parts["train"].trusted
     trusted = second and trusted_labels(second, columns["train"], classes, reading.on_bad)
     datasets = {
@@ -221,6 +219,7 @@ def _dataset(
     rows = _readable(part, raw, label_N, reading, len(classes.names))
     loaded, row_N = rows.loaded, rows.row_N
     notes = [*raw.notes, *rows.notes, *_class_notes(label_N[row_N], classes, part)]
+    notes += shared_keys(loaded.keys)
     return Dataset(
         name=reading.name,
         kind=reading.kind,
@@ -258,7 +257,8 @@ def _readable(
     # A limit reads some of the labelled rows: those without a label are no share of these.
     beside = unlabelled if len(row_A) == len(all_N) else []
     refuse_mostly_bad([*beside, *loaded.skipped], len(beside) + len(row_A), where)
-    told = [f"skipped {len(unlabelled):,} rows without a label"] if unlabelled else []
+    missing = len(unlabelled) - len(raw.bad)
+    told = [f"skipped {missing:,} rows without a label"] if missing else []
     return _Readable(
         row_N=row_A[loaded.kept_A],
         loaded=loaded,
@@ -268,11 +268,12 @@ def _readable(
 
 
 def _unlabelled(raw: RawPart, label_N: NDArray[np.int64]) -> list[Skipped]:
-    """Return the rows of a part that have no label; there are none where these are refused."""
-    label = raw.label
+    """Return the rows of a part with no label, or found bad; none where these are refused."""
+    label, known = raw.label, {bad.row: bad for bad in raw.bad}
     assert label is not None, "labels are read before content"
     return [
-        Skipped(row=row, where=label.row_name(row), cause="no label", detail=label.where)
+        known.get(row)
+        or Skipped(row=row, where=label.row_name(row), cause="no label", detail=label.where)
         for row in np.flatnonzero(label_N == UNLABELLED).tolist()
     ]
 

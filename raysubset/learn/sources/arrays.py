@@ -101,10 +101,11 @@ def read_arrays(text: str, option: str, only: Sequence[str] | None = None) -> Ar
 def _numpy(path: Path, only: Sequence[str] | None) -> dict[str, Any]:
     try:
         # Pickles could run code, so an array of objects is refused. npy is mapped, not copied.
-        loaded = np.load(path, allow_pickle=False, mmap_mode="r")
-        if isinstance(loaded, np.ndarray):
+        if not _is_zip(path):
+            loaded = np.load(path, allow_pickle=False, mmap_mode="r")
             return {"embeddings": loaded} if only is None else {}
-        with loaded:
+        # numpy leaves a damaged file open that it opened itself
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as loaded:
             return {name: loaded[name] for name in loaded.files if only is None or name in only}
     except _DAMAGED as error:
         remedy = (
@@ -114,6 +115,12 @@ def _numpy(path: Path, only: Sequence[str] | None) -> dict[str, Any]:
         )
         cause = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
         raise DataError(f"{path} cannot be read as numpy ({cause}); {remedy}.") from None
+
+
+def _is_zip(path: Path) -> bool:
+    """Return whether a file begins as npz does, whatever it is called and however it ends."""
+    with open(path, "rb") as file:
+        return file.read(2) == b"PK"
 
 
 def _safetensors(path: Path, only: Sequence[str] | None) -> dict[str, Any]:

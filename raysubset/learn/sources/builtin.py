@@ -14,8 +14,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raysubset.errors import DataError
+from raysubset.learn.sources.in_memory import part_of
 from raysubset.learn.sources.labels import LabelColumn
-from raysubset.learn.sources.rows import Loaded, Part, RawPart
+from raysubset.learn.sources.rows import Part, RawPart
 
 CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
@@ -73,13 +74,10 @@ def cache_folder() -> Path:
 def _in_memory(
     name: str, content: NDArray[np.uint8], label_N: NDArray[np.int64], names: tuple[str, ...]
 ) -> RawPart:
-    def load(row_A: NDArray[np.int64]) -> Loaded:
-        return Loaded(content=content[row_A], kept_A=np.ones(len(row_A), dtype=np.bool_))
-
     label = LabelColumn(
         values=pa.array(label_N), where=name, row_name=lambda row: f"{name} row {row}", names=names
     )
-    return RawPart(num_rows=len(label_N), label=label, load=load)
+    return part_of(content, label)
 
 
 @contextmanager

@@ -97,7 +97,11 @@ def _open_part(root: Path, on_bad: OnBadRow) -> RawPart:
     )
 
     return RawPart(
-        num_rows=len(paths), label=label, load=_loader(paths, keys, on_bad), notes=tuple(notes)
+        num_rows=len(paths),
+        label=label,
+        load=_loader(paths, keys, on_bad),
+        notes=tuple(notes),
+        keys=lambda: tuple(keys),
     )
 
 

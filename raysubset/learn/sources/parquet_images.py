@@ -70,12 +70,23 @@ def _open_part(part: Part, files: Sequence[Path], rule: LabelRule, on_bad: OnBad
                 f"{_columns(schemas[0])}; all files need the same columns"
             )
     table, rows = read_tables(files, wanted)
+    own = keys_in(table, key, rows) if key else None
     return RawPart(
         num_rows=rows.ends[-1],
         label=label_column(table, label, rows) if label else None,
-        load=_loader(rows, schemas[0], image, on_bad, keys_in(table, key, rows) if key else None),
+        load=_loader(rows, schemas[0], image, on_bad, own),
         trusted=trusted_column(table, trusted, rows),
+        keys=lambda: _own_keys(rows, schemas[0], image, own),
     )
+
+
+def _own_keys(
+    rows: FileRows, schema: pa.Schema, column: str, own: KeyOf | None
+) -> tuple[str, ...] | None:
+    """Return the person's own key of every row, or its path; None for neither."""
+    row_N = np.arange(rows.ends[-1])
+    is_struct = pa.types.is_struct(schema.field(column).type)
+    return _keys(own, row_N) or (_paths(rows, column, row_N) if is_struct else None)
 
 
 def _loader(

@@ -78,7 +78,7 @@ def decode_images(
     """
     from PIL import Image
 
-    stack = _Stack(row_A, name_of)
+    stack = ImageStack(row_A, name_of)
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         # above Pillow's limit of pixels an image may be a decompression bomb: bad, not a warning
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -122,21 +122,39 @@ def _decode(place: int, encoded: bytes | Path | None) -> _Decoded:
 
 
 def _converted(place: int, image: Image) -> _Decoded:
-    """Return the pixels as gray or RGB, and what that changed."""
+    if image.mode not in _GRAY and image.mode not in _COLOUR:
+        return _Decoded(place=place, failure=_too_deep(image))
+    pixels, change = _gray_or_rgb(image)
+    return _Decoded(place=place, pixels=pixels, change=change)
+
+
+def gray_or_rgb(image: Image, where: str) -> tuple[NDArray[np.uint8], str]:
+    """Return an image's pixels, (height, width) or (height, width, 3), and what that changed.
+
+    Raises:
+        DataError: it is deeper than 8 bits.
+    """
+    if image.mode not in _GRAY and image.mode not in _COLOUR:
+        raise DataError(f"{where}: {_too_deep(image)}")
+    return _gray_or_rgb(image)
+
+
+def _too_deep(image: Image) -> str:
+    return f"mode {image.mode} is not 8 bits deep; convert it to 8"
+
+
+def _gray_or_rgb(image: Image) -> tuple[NDArray[np.uint8], str]:
     mode = image.mode
-    if mode not in _GRAY and mode not in _COLOUR:
-        return _Decoded(place=place, failure=f"mode {mode} is not 8 bits deep; convert it to 8")
     target = "L" if mode in _GRAY else "RGB"
     change = "" if mode == target else f"converted from {mode} to {target}"
     if getattr(image, "n_frames", 1) > 1:  # only formats that can be animated have it
         change = f"{change} and " * bool(change) + "reduced to the first of several frames"
     if mode in ("P", "PA"):  # a palette with transparency goes through RGBA, or Pillow warns
         image = image.convert("RGBA")
-    pixels = np.asarray(image if image.mode == target else image.convert(target))
-    return _Decoded(place=place, pixels=pixels, change=change)
+    return np.asarray(image if image.mode == target else image.convert(target)), change
 
 
-class _Stack:
+class ImageStack:
     """The array that fills up while images arrive in order, and what was odd about them."""
 
     def __init__(self, row_A: NDArray[np.int64], name_of: Callable[[int], str]) -> None:
@@ -157,12 +175,20 @@ class _Stack:
             bad = Skipped(row=row, where=where, cause="unreadable image", detail=image.failure)
             self._bad.append(bad)
             return
-        content = self._room_for(image.place, image.pixels)
-        colour = image.pixels.ndim == 3
-        content[image.place] = image.pixels.transpose(2, 0, 1) if colour else image.pixels
-        self._kept_A[image.place] = True
+        self.put(image.place, image.pixels, image.change)
+
+    def put(self, place: int, pixels: NDArray[np.uint8], change: str) -> None:
+        """Put pixels in their place: (height, width) or (height, width, 3).
+
+        Raises:
+            DataError: another size than the first ones, or beyond this machine's memory.
+        """
+        content = self._room_for(place, pixels)
+        colour = pixels.ndim == 3
+        content[place] = pixels.transpose(2, 0, 1) if colour else pixels
+        self._kept_A[place] = True
         self._gray += not colour
-        self._changes.update([image.change] if image.change else [])
+        self._changes.update([change] if change else [])
 
     def _room_for(self, place: int, pixels: NDArray[np.uint8]) -> Rows:
         channels = 3 if pixels.ndim == 3 else 1
@@ -201,6 +227,11 @@ class _Stack:
         content = self._content if self._kept_A.all() else taken(self._content, kept)
         notes, skipped = tuple(self._notes()), tuple(self._bad)
         return Loaded(content=content, kept_A=self._kept_A, notes=notes, skipped=skipped)
+
+    def whole(self) -> tuple[NDArray[np.generic], tuple[str, ...]]:
+        """Return all rows, arrived or not, and what was odd about them."""
+        assert self._content is not None, "something arrived"
+        return self._content, tuple(self._notes())
 
     def _named_bad(self) -> list[str]:
         return [f"{bad.where}: {bad.detail}" for bad in self._bad]

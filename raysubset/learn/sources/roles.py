@@ -87,8 +87,8 @@ def refuse_roles(roles: Roles, format: str, name: str) -> None:
     """
     asked = [(DROP_OPTION, n) for n in roles.drop[:1]]
     asked += [(CATEGORICAL_OPTION, n) for n in roles.categorical[:1]]
-    asked = [] if format == "tabular" else asked
-    if roles.key is not None and format not in ("tabular", "parquet-images", "cifar10"):
+    asked = [] if format in ("tabular", "hf") else asked
+    if roles.key is not None and format not in ("tabular", "parquet-images", "cifar10", "hf"):
         asked.append((KEY_OPTION, roles.key))
     if asked:
         option, value = asked[0]

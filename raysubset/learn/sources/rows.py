@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -18,6 +19,13 @@ from raysubset.learn.sources.labels import LabelColumn
 
 Part = str
 """One of train, validation, tuning, test."""
+PARTS_BY_NAME: dict[str, Part] = {
+    "train": "train",
+    **dict.fromkeys(("validation", "val", "valid", "dev"), "validation"),
+    "tuning": "tuning",
+    "test": "test",
+}
+"""What splits and arrays are called -> the part that they are."""
 OnBadRow = Literal["refuse", "skip"]
 
 NAMED_AT_MOST = 10
@@ -48,6 +56,15 @@ class Loaded:
         return replace(self, keys=tuple(key for key, kept in good if kept))
 
 
+def picked(keys: Sequence[str] | None, row_A: NDArray[np.int64]) -> list[str] | None:
+    """Return the keys of some rows; None where rows have none."""
+    return None if keys is None else [keys[int(row)] for row in row_A]
+
+
+def _no_keys() -> None:
+    return None
+
+
 @dataclass(frozen=True, kw_only=True)
 class RawPart:
     """One part whose labels are known and whose content is still on disk."""
@@ -58,9 +75,14 @@ class RawPart:
     """None only for train rows whose labels stand in a file beside them."""
     load: Callable[[NDArray[np.int64]], Loaded]
     """Ascending row numbers -> their content."""
+    kind: Literal["image", "tabular"] = "image"
     trusted: LabelColumn | None = None
     """Labels of train rows that are held out, where a person named a column of them."""
     notes: tuple[str, ...] = ()
+    keys: Callable[[], tuple[str, ...] | None] = _no_keys
+    """Reads the user's own name of every row, such as its path; None where rows have none."""
+    bad: tuple[Skipped, ...] = ()
+    """Rows found bad when the part was opened; they have no label."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,3 +113,13 @@ def shown(items: Sequence[object], at_most: int = NAMED_AT_MOST) -> str:
     """Return the first items as one line, and how many more there are."""
     line = ", ".join(str(item) for item in items[:at_most])
     return line if len(items) <= at_most else f"{line} and {len(items) - at_most:,} more"
+
+
+def shared_keys(keys: Sequence[str] | None) -> list[str]:
+    """Return the note that some keys stand for several rows; ids never do."""
+    counts = Counter(key for key in keys or () if key)
+    shared = [f"{key!r} ({count:,} rows)" for key, count in counts.most_common() if count > 1]
+    told = (
+        f"{len(shared):,} keys stand for more than one row: {shown(shared, 3)}; ids tell them apart"
+    )
+    return [told] if shared else []

@@ -54,7 +54,18 @@ def open_tabular(
             are no keys.
     """
     tables = {part: read_tables(of_part) for part, of_part in files.items()}
-    names, where = tables["train"][0].schema.names, str(files["train"][0])
+    return open_tables(tables, rule, on_bad)
+
+
+def open_tables(
+    tables: Mapping[Part, tuple[pa.Table, FileRows]], rule: LabelRule, on_bad: OnBadRow
+) -> dict[Part, RawPart]:
+    """Return the parts of tables that are read already, wherever they come from.
+
+    Raises:
+        ConfigError, DataError: see `open_tabular`.
+    """
+    names, where = tables["train"][0].schema.names, str(tables["train"][1].files[0])
     rule.roles.check(names, rule.columns_taken(tables["train"][0].schema), where)
     features = {part: _without_others(table, rule) for part, (table, _) in tables.items()}
     plan = _plan(features["train"], rule, where)
@@ -69,10 +80,12 @@ def open_tabular(
             plan=plan, table=features[part], rows=rows, part=part, on_bad=on_bad, own=own
         )
         parts[part] = RawPart(
+            kind="tabular",
             num_rows=table.num_rows,
             label=reader.named(label_column(table, label, rows)) if label else None,
             load=reader.load,
             trusted=(found := trusted_column(table, trusted, rows)) and reader.named(found),
+            keys=reader.keys,
         )
     return parts
 
@@ -112,6 +125,10 @@ class _Reader:
     def named(self, column: LabelColumn) -> LabelColumn:
         """Return the labels with rows called as here."""
         return replace(column, row_name=self.name)
+
+    def keys(self) -> tuple[str, ...] | None:
+        """Return the person's own key of every row; None where no column has them."""
+        return None if self.own is None else tuple(map(self.own, range(self.table.num_rows)))
 
     def load(self, row_A: NDArray[np.int64]) -> Loaded:
         """Return the features of rows; the bad ones are refused, or left out."""
