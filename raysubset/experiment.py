@@ -46,8 +46,12 @@ StrategyName = Literal[
 LONGEST_S = 1e9
 """31 years: more than a clock of the system can wait for is refused."""
 Seconds = Annotated[float, Field(gt=0, le=LONGEST_S)]
-_LATER = ("data.key_column", "data.drop", "data.categorical")
-"""Fields that came after runs were made; unset, they are no part of a digest, as they were none."""
+_LATER = (
+    *("data.key_column", "data.drop", "data.categorical", "data.split", "data.hub_config"),
+    *("data.hub_revision", "data.layout", "data.labels_key"),
+    *("model.adapter", "model.inputs", "model.frozen"),
+)
+"""Fields that came after runs were made; at their defaults they are no part of a digest."""
 AUTO_RANKS = 2
 """What `resources.workers=auto` is, unless there is one GPU only."""
 WHOLE_POOL = ("adaptive-random", "full-compressed", "full-validation-compressed")
@@ -270,10 +274,9 @@ class Experiment(Settings):
     @property
     def digest(self) -> str:
         """SHA-256 of the canonical JSON of what decides a run; see `deciding`."""
-        flat = flatten(self.deciding)
-        text = json.dumps(
-            nest({k: v for k, v in flat.items() if v or k not in _LATER}), sort_keys=True
-        )
+        flat, unset = flatten(self.deciding), flatten(Experiment().model_dump(mode="json"))
+        kept = {k: v for k, v in flat.items() if k not in _LATER or v != unset[k]}
+        text = json.dumps(nest(kept), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property

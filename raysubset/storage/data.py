@@ -20,6 +20,7 @@ from raysubset.learn.data import Dataset
 from raysubset.learn.parts import Parts
 from raysubset.learn.settings import DataSettings
 from raysubset.learn.sources import Sources
+from raysubset.learn.sources.beside import with_column
 from raysubset.scratch import scratch_folder
 from raysubset.storage.addresses import is_uri, refuse_bad_uri, without_credentials
 from raysubset.storage.faults import DATA
@@ -110,6 +111,7 @@ def data_at_hand(data: DataSettings) -> Generator[tuple[DataSettings, Names]]:
     Raises:
         DataError: an address or a store that cannot be used, named before any work.
     """
+    data = _with_column_apart(data)
     given = {option: getattr(data, field) for field, option in PLACES.items()}
     places = {option: place for option, place in given.items() if isinstance(place, str)}
     if data.path is None or data.format == "digits":  # built-in data takes labels alone
@@ -117,6 +119,14 @@ def data_at_hand(data: DataSettings) -> Generator[tuple[DataSettings, Names]]:
     with held(places) as (paths, names):
         own = {f: paths[option] for f, option in PLACES.items() if option in paths}
         yield data.model_copy(update=own), names
+
+
+def _with_column_apart(data: DataSettings) -> DataSettings:
+    """Return the settings with URI:COLUMN of the labels as the two that it names."""
+    if data.labels is None or not is_uri(data.labels) or "?" in data.labels:
+        return data  # a query may end in a port
+    labels, column = with_column(data.labels, data.label_column)
+    return data.model_copy(update={"labels": labels, "label_column": column})
 
 
 @contextmanager

@@ -548,3 +548,12 @@ def test_a_container_before_the_at_is_no_secret_and_is_shown():
     for uri in ("abfs://pets@account.dfs.core.windows.net/x", "gs://anonymous@bucket/x"):
         assert experiment(path=uri).data.path == uri
         assert redacted(f"error: --data={uri} is not there") == f"error: --data={uri} is not there"
+
+
+def test_labels_behind_a_uri_name_their_column_in_one_word(tmp_path: Path):
+    options = a_csv_with_labels_beside(tmp_path)
+    by_path = {k: str(tmp_path / v) if k in FILES else v for k, v in options.items()}
+    uris = {k: (tmp_path / v).as_uri() for k, v in options.items() if k in FILES}
+    one_word = uris | {"labels": f"{uris['labels']}:{options['label_column']}"}
+    here = told(prepare(experiment(**by_path)), str(tmp_path))
+    assert told(prepare(experiment(**one_word)), str(tmp_path)) == here
