@@ -203,3 +203,18 @@ def test_code_that_only_a_folder_names_is_not_run_for_its_data(here: Path, capsy
             call(["report", "a"])
             verify("a")
         assert not (here / "RAN").exists() and "evil" not in sys.modules
+
+
+def test_a_run_of_a_factory_is_verified_where_the_person_names_it_again(here: Path):
+    run(as_factory(here), "a")
+    sys.modules.pop("mydata")
+    before = said_of_code()
+    assert len(before) == 1 and "--model mydata:build" in before[0]
+    assert "mydata" not in sys.modules
+    assert said_of_code("mydata:build") == [] and "mydata" in sys.modules
+
+
+def said_of_code(model: str | None = None) -> list[str]:
+    """Return what the verification of run a says of code."""
+    found = [each.found for _, findings in verify("a", model=model).folders for each in findings]
+    return [text for text in found if "is code" in text]

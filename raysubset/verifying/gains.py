@@ -85,14 +85,12 @@ def _prepared(folder: Path, whole: Whole, model: str | None) -> Prepared:
 
 def _refuse_code(experiment: Experiment, model: str | None) -> None:
     names = list(code_of(experiment.model.model_dump()).values())
-    if not set(names) <= set((model or "").split(",")):
+    data = list(dict.fromkeys(code_of_data(experiment.data.model_dump()).values()))
+    if not {*names, *data} <= set((model or "").split(",")):
+        what = f"the model {', '.join(names)}" if names else f"the data {', '.join(data)}"
         raise NotChecked(
-            f"the model {', '.join(names)} is code, and code is not run because a run folder names "
-            f"it; if it is yours: --model {','.join(names)}"
-        )
-    for code in code_of_data(experiment.data.model_dump()).values():
-        raise NotChecked(
-            f"the data comes from {code}, and code is not run because a run folder names it"
+            f"{what} is code, and code is not run because a run folder names "
+            f"it; if it is yours: --model {','.join([*names, *data])}"
         )
 
 
