@@ -1,6 +1,6 @@
 """Run the tests as two processes side by side: those that start Ray mostly wait for it.
 
-The two take every test between them but those marked `long`, which CONTRIBUTING.md names. Each line
+They take those of people's own loops too, so that both end at about the same time. The two take every test between them but those marked `long`, which CONTRIBUTING.md names. Each line
 is printed as it comes, behind the name of its half; either half's failure is the failure of both.
 """
 
@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter
 
-HALVES = {"ray": "ray and not long", "rest": "not ray and not long"}
+HALVES = {"ray": "(ray or loops) and not long", "rest": "not (ray or loops) and not long"}
 COUNTED = re.compile(r"(\d+) (passed|failed|skipped|errors?|xfailed|xpassed|warnings?)")
 NO_TESTS = 5  # pytest's exit code where its arguments select nothing: of one half, no failure
 LIMIT_S = float(os.environ.get("HALVES_LIMIT_S", "3600"))  # a third is enough, when all is well

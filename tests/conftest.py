@@ -16,6 +16,16 @@ if TYPE_CHECKING:
 os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
 
 
+# Which half of `.ci/run` a folder's tests are of decides nothing but when it ends.
+LOOPS = ("docs", "in_loop", "sampler", "selector")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.relative_to(Path(__file__).parent).parts[0] in LOOPS:
+            item.add_marker("loops")
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real data beside the repository; tests that need it skip without it."""

@@ -13,7 +13,7 @@ import pytest
 from tests.cluster.many_nodes import seen_by
 from tests.small_runs import play, prepared
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.long]
 MOUNT = ["unshare", "-m", "sh", "-c", "mount -t tmpfs tmpfs /mnt"]
 
 

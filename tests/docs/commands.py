@@ -135,7 +135,8 @@ def _follow_cli(words: list[str], monkeypatch: pytest.MonkeyPatch, place: Path) 
     if command not in _STARTS:  # it asks a folder: that it takes these words is all there is
         return
     words = [_local(word, place) for word in words if word != "--resume"]
-    if command != "doctor" and "--local" not in words:
+    of_tune = {"--early-stop", "--search"} & set(words)  # Ray's, and Ray starts later than here
+    if command != "doctor" and not of_tune and "--local" not in words:
         words.append("--local")
     with monkeypatch.context() as patched:
         patched.setattr("raysubset.selecting.point.stored_values", lambda _: {})
