@@ -1,7 +1,8 @@
 """Run the tests as two processes side by side: those that start Ray mostly wait for it.
 
-They take those of people's own loops too, so that both end at about the same time. The two take every test between them but those marked `long`, which CONTRIBUTING.md names. Each line
-is printed as it comes, behind the name of its half; either half's failure is the failure of both.
+They take those of people's own loops too, so that both end at about the same time. The two take
+every test between them but those marked `long`, which CONTRIBUTING.md names. Each line is printed
+as it comes, behind the name of its half; either half's failure is the failure of both.
 """
 
 from __future__ import annotations
