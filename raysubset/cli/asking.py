@@ -51,10 +51,11 @@ def export_(
     /,
     *,
     format: Annotated[
-        Literal["txt", "csv", "json", "parquet", "manifest", "symlinks", "tags", "fiftyone"],
+        Literal["txt", "csv", "json", "parquet", "manifest", "symlinks", "hf", "tags", "fiftyone"],
         Parameter(
             help="txt: an id per line. json: with keys. csv, parquet: with rank, label, gain, key. "
             "manifest: an image folder's CSV of file names. symlinks: an image folder of links. "
+            "hf: the rows by datasets.Dataset.select, for load_from_disk. "
             "tags: a CSV of every pool row, with how often and how it was chosen. fiftyone: the "
             "same for fiftyone.types.CSVDataset."
         ),
@@ -66,7 +67,8 @@ def export_(
         str | None,
         Parameter(
             help="The file; default: ids-round-NNNN.FORMAT in the run folder. The formats for "
-            "other tools need one, outside the run folder (symlinks: a folder that is not there)."
+            "other tools need one, outside the run folder (symlinks, hf: a folder that is not "
+            "there)."
         ),
     ] = None,
     images: Annotated[

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from raysubset.answers import chosen_in, require_run
 from raysubset.errors import ConfigError, RunFolderError
+from raysubset.exporting.hf import chosen_rows
 from raysubset.exporting.history import (
     NEVER,
     PoolHistory,
@@ -33,8 +34,8 @@ from raysubset.files import write_atomically
 from raysubset.learn.skipped import no_formula
 from raysubset.storage.addresses import is_uri, without_credentials
 
-Form = Literal["manifest", "symlinks", "tags", "fiftyone"]
-FORMS: tuple[Form, ...] = ("manifest", "symlinks", "tags", "fiftyone")
+Form = Literal["manifest", "symlinks", "hf", "tags", "fiftyone"]
+FORMS: tuple[Form, ...] = ("manifest", "symlinks", "hf", "tags", "fiftyone")
 TAG = "raysubset"
 _TAGGED = ("label", "tags", *(f"{TAG}_{what}" for what in ("times", "round", "rank", "gain")))
 
@@ -63,10 +64,11 @@ def export_as(
         run: the run folder.
         form: manifest: CSV (file_name, label, id, rank, gain, weight, round) of a round's ids, as
             an image folder's metadata.csv. symlinks: a folder of links to a round's images, a class
-            per folder. tags: CSV of every pool row, with how often and how it was chosen.
-            fiftyone: the same, as `fiftyone.types.CSVDataset` reads it, by file.
+            per folder. hf: `datasets.Dataset.select` of a round's rows, for `load_from_disk`. tags:
+            CSV of every pool row, with how often and how it was chosen. fiftyone: the same, as
+            `fiftyone.types.CSVDataset` reads it, by file.
         output: where to; outside the run folder.
-        round_: for manifest and symlinks; None for the last finished one.
+        round_: for manifest, symlinks and hf; None for the last finished one.
         images: the folder of images, where it is not where the run found it.
 
     Raises:
@@ -198,19 +200,39 @@ def _cell(value: Any) -> Any:
 
 
 def _write_symlinks(asked: _Asked) -> None:
-    """Write ROOT/class/name links; the folder is there whole or not at all."""
-    if asked.output.exists() or asked.output.is_symlink():
-        raise ConfigError(f"--output={asked.output} exists already; name a folder that does not.")
+    """Write ROOT/class/name links."""
+    _refuse_there(asked.output)
     chosen = _round(asked)
     files = image_files(asked.run, chosen.keys, asked.images)
-    folder = Path(tempfile.mkdtemp(prefix=f".{asked.output.name}.", dir=asked.output.parent))
-    try:
+
+    def write(folder: Path) -> None:
         for key, file in zip(chosen.keys or [], files, strict=True):
             link = folder / str(key)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(file)
+
+    _write_folder(asked.output, write)
+
+
+def _write_hf(asked: _Asked) -> None:
+    _refuse_there(asked.output)
+    chosen = _round(asked)
+    rows = chosen_rows(asked.run, chosen.table["id"].to_pylist(), chosen.labels)
+    _write_folder(asked.output, lambda folder: rows.save_to_disk(str(folder)))
+
+
+def _refuse_there(target: Path) -> None:
+    if target.exists() or target.is_symlink():
+        raise ConfigError(f"--output={target} exists already; name a folder that does not.")
+
+
+def _write_folder(target: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a folder that is there whole or not at all."""
+    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        write(folder)
         folder.chmod(0o755)
-        os.replace(folder, asked.output)
+        os.replace(folder, target)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -219,6 +241,7 @@ def _write_symlinks(asked: _Asked) -> None:
 _WRITERS: dict[Form, Callable[[_Asked], None]] = {
     "manifest": _write_manifest,
     "symlinks": _write_symlinks,
+    "hf": _write_hf,
     "tags": _write_tags,
     "fiftyone": _write_fiftyone,
 }
