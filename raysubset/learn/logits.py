@@ -19,6 +19,7 @@ from raysubset.learn.factories import Named
 
 LOGITS = "logits"
 """The name under which Hugging Face's and torchvision's models return them."""
+BY_OPTION = "name a function that takes it and returns them with --model.adapter module:function"
 _NAMED_AT_MOST = 8
 
 
@@ -43,7 +44,8 @@ class AsLogits:
             ModelError: no entry, or more than one, could be the logits; an adapter that fails; or
                 one output per example where the data has not two classes.
         """
-        found = self._adapted(output) if self.adapter else found_logits(output)
+        name = f"model.adapter={self.name}"
+        found = adapted(self.adapter, output, name) if self.adapter else found_logits(output)
         batch = len(args[0]) if args and isinstance(args[0], Tensor) else None
         if not isinstance(found, Tensor) or not _is_one_logit(found, batch):
             return found
@@ -55,21 +57,31 @@ class AsLogits:
             )
         return two_classes(found.reshape(-1, 1))
 
-    def _adapted(self, output: Any) -> Tensor:
-        assert self.adapter is not None, "called where there is one"
-        try:
-            logits = self.adapter(output)
-        except Exception as error:  # a person's function may fail in any way
-            raise ModelError(
-                f"model.adapter={self.name} failed with {type(error).__name__}: {error}; it is "
-                f"called with what the model returns, {described(output)}"
-            ) from error
-        if not isinstance(logits, Tensor):
-            raise ModelError(
-                f"model.adapter={self.name} made {described(logits)} of {described(output)}; it "
-                "must return the logits, one tensor of shape (batch, classes)"
-            )
-        return logits
+
+def adapted(adapter: Callable[[Any], Any], output: Any, name: str) -> Tensor:
+    """Return what a person's function makes of a model's output.
+
+    Args:
+        adapter: output -> logits.
+        output: what the model returned.
+        name: of the adapter, in the words of an error.
+
+    Raises:
+        ModelError: it fails, or makes no tensor.
+    """
+    try:
+        logits = adapter(output)
+    except Exception as error:  # a person's function may fail in any way
+        raise ModelError(
+            f"{name} failed with {type(error).__name__}: {error}; it is called with what the model "
+            f"returns, {described(output)}"
+        ) from error
+    if not isinstance(logits, Tensor):
+        raise ModelError(
+            f"{name} made {described(logits)} of {described(output)}; it must return the logits, "
+            "one tensor of shape (batch, classes)"
+        )
+    return logits
 
 
 def answer_with_logits(model: nn.Module, *, num_classes: int, adapter: str | None = None) -> None:
@@ -106,8 +118,12 @@ def two_classes(logit_B1: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(logit_B1), logit_B1], dim=1)
 
 
-def found_logits(output: Any) -> Any:
-    """Return the entry called logits, or the only tensor; what is no container stays as it is.
+def found_logits(output: Any, remedy: str = BY_OPTION) -> Tensor:
+    """Return the output, its entry called logits, or its only tensor.
+
+    Args:
+        output: what the model returned.
+        remedy: what helps where that is ambiguous.
 
     Raises:
         ModelError: several tensors and none called logits, or no tensor at all.
@@ -123,8 +139,7 @@ def found_logits(output: Any) -> Any:
         return tensors[0]
     how_many = "several of these" if tensors else "nothing of it"
     raise ModelError(
-        f"the model returns {described(output)}, and {how_many} could be the logits; name a "
-        "function that takes it and returns them with --model.adapter module:function"
+        f"the model returns {described(output)}, and {how_many} could be the logits; {remedy}"
     )
 
 

@@ -6,18 +6,19 @@ Shape letters: B batch, C classes.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from raysubset.errors import ModelError
+from raysubset.learn.logits import adapted, found_logits
 from raysubset.learn.outside.batches import Batch
 
 Adapter = Callable[[Any], Tensor]
 """output of the model -> logits (B, C)."""
-_LOGITS = "logits"
+_REMEDY = "say which with adapter=lambda output: ..."
 
 
 def unwrapped(model: Any) -> nn.Module:
@@ -91,7 +92,9 @@ class Adapted(nn.Module):
         batch, self._batch = self._batch, Batch()  # what is scored is let go
         args, named = self._takes.of(batch)
         output = self.__dict__["model"](*args, **named)
-        return logits_in(output) if self.adapter is None else self._adapted(output)
+        if self.adapter is None:
+            return _as_rows(found_logits(output, _REMEDY))
+        return _as_rows(adapted(self.adapter, output, "adapter"))
 
     def named_modules(
         self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
@@ -106,64 +109,6 @@ class Adapted(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """Leave the modes to whoever set them."""
         return self
-
-    def _adapted(self, output: Any) -> Tensor:
-        assert self.adapter is not None, "called where there is one"
-        try:
-            logits = self.adapter(output)
-        except Exception as error:  # a person's function may fail in any way
-            raise ModelError(
-                f"adapter failed with {type(error).__name__}: {error}; it is called with what the "
-                f"model returns, {described(output)}"
-            ) from error
-        if isinstance(logits, Tensor):
-            return _as_rows(logits)
-        raise ModelError(
-            f"adapter made {described(logits)} of {described(output)}; it must return the logits, "
-            "one tensor of shape (batch, classes)"
-        )
-
-
-def logits_in(output: Any) -> Tensor:
-    """Return the output, its entry called logits, or its only tensor.
-
-    Raises:
-        ModelError: several tensors and none called logits, or none at all.
-    """
-    if isinstance(output, Tensor):
-        return _as_rows(output)
-    entries = dict(_entries(output))
-    tensors = [value for value in entries.values() if isinstance(value, Tensor)]
-    named = entries.get(_LOGITS)
-    if isinstance(named, Tensor):
-        return _as_rows(named)
-    if len(tensors) == 1:
-        return _as_rows(tensors[0])
-    raise ModelError(
-        f"the model returns {described(output)}, and {'several' if tensors else 'none'} of it "
-        "could be the logits; say which with adapter=lambda output: ..."
-    )
-
-
-def described(output: object) -> str:
-    """Return what a model returned in words: its type, and the shapes of its entries."""
-    if isinstance(output, Tensor):
-        return f"a tensor of shape {tuple(output.shape)}"
-    entries = [
-        f"{name}: {tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__}"
-        for name, value in _entries(output)
-    ]
-    return f"a {type(output).__name__}" + (f" ({', '.join(entries[:8])})" if entries else "")
-
-
-def _entries(output: object) -> Iterator[tuple[str, Any]]:
-    if isinstance(output, Mapping):
-        yield from ((str(name), value) for name, value in output.items())
-    elif isinstance(output, tuple | list):
-        names = getattr(output, "_fields", range(len(output)))
-        yield from ((str(name), value) for name, value in zip(names, output, strict=True))
-    else:
-        yield from getattr(output, "__dict__", {}).items()
 
 
 def _as_rows(logits: Tensor) -> Tensor:
