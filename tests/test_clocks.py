@@ -20,14 +20,14 @@ WALL = {"time", "time_ns", "ctime", "localtime", "gmtime", "strftime", "asctime"
 NOW = {"now", "utcnow", "today"}
 MTIME = {"st_mtime", "st_mtime_ns", "mtime", "mtime_ns", "getmtime"}
 STAMPS = {
-    ("preparation.py", "environment"): "environment.json says when the process started",
+    ("surroundings.py", "environment"): "environment.json says when the process started",
     ("storage/owner.py", "mine"): "an owner says since when, for whoever is refused",
     ("tracking/event_files.py", "begin"): "TensorBoard shows the start of a session",
     ("tracking/event_files.py", "_new_name"): "TensorBoard's files are named so",
     ("tracking/tracker.py", "time_of"): "trackers show when a round was committed",
     ("timeline.py", "start"): "a report draws the gaps between the processes of one run",
     ("storage/staging.py", "_stamp"): "a file that is changed has another; no order follows",
-    ("storage/remote.py", "do"): "an object that is changed has another; no order follows",
+    ("storage/remote.py", "_stamp"): "an object that is changed has another; no order follows",
     ("verifying/examination.py", "_state"): "a manifest that is changed has another",
     ("cluster/trial_actor.py", "setup"): "seconds_start, between two machines; charged to nobody",
     ("cluster/sweeping.py", "shared_by"): "seconds_start, between two machines; charged to nobody",
