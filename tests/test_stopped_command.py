@@ -19,7 +19,6 @@ import pytest
 
 from raysubset import faultpoints
 from raysubset.cli import call
-from raysubset.learn import problem
 from raysubset.ledger import Ledger
 from raysubset.storage import owner
 from tests.small_runs import COMMAND, Left, assert_same_run
@@ -149,7 +148,7 @@ def test_f09_a_command_that_is_stopped_while_it_reads_its_data_leaves_nothing_at
     def stopped(*_: object, **__: object) -> None:
         os.kill(os.getpid(), what)
 
-    monkeypatch.setattr(problem, "load_sources", stopped)
+    monkeypatch.setattr("raysubset.preparation.load_sources", stopped)
     before = signal.getsignal(signal.SIGTERM)
     words = [*COMMAND, "--run-dir", f"file://{tmp_path / 'run'}"]
     assert call(words)[0] == CODES[what]

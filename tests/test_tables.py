@@ -281,12 +281,17 @@ def test_a_run_of_an_older_version_goes_on_and_is_whole(source: Path, tmp_path: 
 def test_fields_that_came_later_change_no_digest_where_they_are_unset():
     plain = Experiment()
     values = plain.deciding
-    for name in ("key_column", "drop", "categorical"):
-        del values["data"][name]
+    later = {
+        "data": "key_column drop categorical split hub_config hub_revision layout labels_key",
+        "model": "adapter inputs frozen",
+    }
+    for section, names in later.items():
+        for name in names.split():
+            del values[section][name]
     text = json.dumps(values, sort_keys=True)
     assert plain.digest == hashlib.sha256(text.encode()).hexdigest()
-    other = Experiment.of(nest({"data.drop": "a"}))
-    assert other.digest != plain.digest
+    for option, value in (("data.drop", "a"), ("model.frozen", True), ("model.inputs", "raw")):
+        assert Experiment.of(nest({option: value})).digest != plain.digest
 
 
 def test_names_of_columns_are_read_alike_from_words_and_lists():
