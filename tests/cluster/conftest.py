@@ -59,7 +59,7 @@ def mark(marks: Path) -> Generator[Callable[..., None]]:
 
 @pytest.fixture(scope="session")
 def ray_session(marks: Path) -> Generator[None]:
-    """A Ray of its own, of 8 logical CPUs: ranks, scorers and the driver wait for each other."""
+    """A Ray of its own, of 10 logical CPUs: ranks, scorers and the driver wait for each other."""
     import ray
 
     folder = tempfile.mkdtemp(prefix="rs-", dir="/tmp")  # short: a socket's path has 107 bytes
@@ -67,7 +67,7 @@ def ray_session(marks: Path) -> Generator[None]:
         try:
             ray.init(
                 address="local",
-                num_cpus=8,
+                num_cpus=10,
                 include_dashboard=False,
                 object_store_memory=200 * 2**20,
                 log_to_driver=False,

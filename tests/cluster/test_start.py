@@ -65,9 +65,9 @@ def test_a_crew_that_starts_too_slowly_is_ended_by_force(
 
 def test_scorers_without_room_are_refused(problem_ref: Any):
     before = living()
-    scorers = Scorers(problem_ref, room(workers=1, scorers=9), resources(start_timeout_s=2))
+    scorers = Scorers(problem_ref, room(workers=1, scorers=12), resources(start_timeout_s=2))
     with pytest.raises(
-        RoomError, match=r"\d of 9 scorers did not start within \d+ s \(number [\d, ]+\); lower"
+        RoomError, match=r"\d+ of 12 scorers did not start within \d+ s \(number [\d, ]+\); lower"
     ):
         scorers.wait_until_ready()
     scorers.close()
@@ -117,7 +117,7 @@ def test_a_connected_ray_is_used_as_it_is_and_counted(ray_session: None):
     with session.ray_session(experiment(resources__placement="actors")) as there:
         assert (there.placement, there.workers) == ("actors", 2)
     assert ray.is_initialized()
-    with pytest.raises(RoomError, match="64 training ranks need 64 CPUs, and the cluster has 8"):
+    with pytest.raises(RoomError, match="64 training ranks need 64 CPUs, and the cluster has 10"):
         with session.ray_session(experiment(resources__workers=64)):
             pass
     assert ray.is_initialized()
