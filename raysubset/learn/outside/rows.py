@@ -166,7 +166,7 @@ def outside_rows(
     """
     _refuse_others(given, name)
     dataset = _dataset(given, name, like)
-    size = len(dataset)
+    size = _length(dataset, name)
     if not size:
         raise DataError(f"{name} is empty; give at least one example.")
     return OutsideRows(
@@ -228,6 +228,16 @@ def _dataset(given: Any, name: str, like: Normalize | None) -> Any:
         tensors: Any = given.tensors
         return Arrays(columns=tuple(_array(tensor, name) for tensor in tensors))
     return given
+
+
+def _length(dataset: Any, name: str) -> int:
+    try:
+        return len(dataset)
+    except Exception as error:  # a person's dataset may fail in any way
+        raise DataError(
+            f"the length of {name} cannot be had: len({name}) failed with {type(error).__name__}: "
+            f"{error}; repair __len__ of {type(dataset).__name__}."
+        ) from error
 
 
 def _refuse_others(given: Any, name: str) -> None:
