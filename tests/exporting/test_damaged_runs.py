@@ -47,7 +47,9 @@ def of_another_part(folder: Path) -> None:
     table = pq.read_table(folder / LAST)
     ids = table["id"].to_numpy().copy()
     ids[0] = min(row["id"] for row in parts if row["part"] == "test")
-    write_table(folder / LAST, table.set_column(table.column_names.index("id"), "id", pa.array(ids)))
+    write_table(
+        folder / LAST, table.set_column(table.column_names.index("id"), "id", pa.array(ids))
+    )
 
 
 def named(text: str) -> Callable[[Path], None]:
