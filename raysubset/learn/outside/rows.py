@@ -20,7 +20,7 @@ from raysubset.core.keys import derive_key
 from raysubset.errors import DataError, RaySubsetError
 from raysubset.learn.data import Dataset
 from raysubset.learn.normalize import Normalize, fit_normalize
-from raysubset.learn.outside.batches import Batch, as_named, labels_option, split
+from raysubset.learn.outside.batches import Batch, as_named, labels_option, length_of, split
 from raysubset.learn.outside.chance import draw_by
 from raysubset.learn.rows import tensor_of
 
@@ -166,8 +166,7 @@ def outside_rows(
     """
     _refuse_others(given, name)
     dataset = _dataset(given, name, like)
-    size = _length(dataset, name)
-    if not size:
+    if not (size := length_of(dataset, name)):
         raise DataError(f"{name} is empty; give at least one example.")
     return OutsideRows(
         name=name,
@@ -228,16 +227,6 @@ def _dataset(given: Any, name: str, like: Normalize | None) -> Any:
         tensors: Any = given.tensors
         return Arrays(columns=tuple(_array(tensor, name) for tensor in tensors))
     return given
-
-
-def _length(dataset: Any, name: str) -> int:
-    try:
-        return len(dataset)
-    except Exception as error:  # a person's dataset may fail in any way
-        raise DataError(
-            f"the length of {name} cannot be had: len({name}) failed with {type(error).__name__}: "
-            f"{error}; repair __len__ of {type(dataset).__name__}."
-        ) from error
 
 
 def _refuse_others(given: Any, name: str) -> None:
