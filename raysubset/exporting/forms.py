@@ -26,8 +26,10 @@ from raysubset.exporting.history import (
     PoolHistory,
     keys_of,
     labels_of,
+    places_of,
     pool_history,
     pool_of,
+    whole,
 )
 from raysubset.exporting.images import image_files
 from raysubset.files import write_atomically
@@ -119,9 +121,11 @@ class _Round:
 
 
 def _round(asked: _Asked) -> _Round:
-    table = _each_once(chosen_in(asked.run, asked.round))
+    table = chosen_in(asked.run, asked.round)
+    path = asked.run / "rounds"
+    table = _each_once(whole(table, path, "id", "rank", "gain", "weight", "round"))
     pool = pool_of(asked.run)
-    rows = pool.take(pa.array(np.searchsorted(pool["id"].to_numpy(), table["id"].to_numpy())))
+    rows = pool.take(pa.array(places_of(table["id"].to_numpy(), pool["id"].to_numpy(), path)))
     keys = keys_of(rows)
     return _Round(
         table=table, keys=None if keys is None else list(keys), labels=labels_of(asked.run, rows)

@@ -5,7 +5,6 @@ Letters: N pool rows, K rows chosen in a round.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from raysubset.answers import committed_rounds
-from raysubset.errors import ConfigError
+from raysubset.errors import ConfigError, RunFolderError
+from raysubset.files import read_object
 from raysubset.records import read_table
 from raysubset.storage.staging import shown
 
@@ -48,7 +48,7 @@ def pool_history(run: Path) -> PoolHistory:
 
     Raises:
         ConfigError: no round is finished.
-        RunFolderError: a table that cannot be read.
+        RunFolderError: a file that cannot be read, or that does not fit the others.
     """
     rounds = committed_rounds(run)
     if not rounds:
@@ -59,10 +59,11 @@ def pool_history(run: Path) -> PoolHistory:
     round_N, rank_N = (np.full(len(id_N), NEVER, dtype=np.int64) for _ in range(2))
     gain_N = np.full(len(id_N), np.nan, dtype=np.float32)
     for number in rounds:
-        table = read_table(run / "rounds" / f"{number:04d}" / "selection.parquet")
+        path = run / "rounds" / f"{number:04d}" / "selection.parquet"
+        table = whole(read_table(path), path, "id", "rank", "gain")
         # Several slices of a round may hold the same id: once is enough, and the first is kept.
         id_K, first_K = np.unique(table["id"].to_numpy(), return_index=True)
-        at_K = np.searchsorted(id_N, id_K)
+        at_K = places_of(id_K, id_N, path)
         times_N[at_K] += 1
         round_N[at_K] = number
         rank_N[at_K] = table["rank"].to_numpy()[first_K]
@@ -79,10 +80,49 @@ def pool_history(run: Path) -> PoolHistory:
 
 
 def pool_of(run: Path) -> pa.Table:
-    """Return the pool's rows of parts.parquet, in the order of ids."""
-    parts = read_table(run / "parts.parquet")
+    """Return the pool's rows of parts.parquet, in the order of ids.
+
+    Raises:
+        RunFolderError: it is damaged.
+    """
+    path = run / "parts.parquet"
+    parts = whole(read_table(path), path, "part", "id", "label", "key")
     pool = parts.filter(np.array(parts["part"].to_pylist()) == "pool")
     return pool.take(np.argsort(pool["id"].to_numpy(), kind="stable"))
+
+
+def whole(table: pa.Table, path: Path, *names: str) -> pa.Table:
+    """Return a table that has these columns.
+
+    Raises:
+        RunFolderError: it lacks one, or has no row.
+    """
+    missing = [name for name in names if name not in table.column_names]
+    if missing or not table.num_rows:
+        lacks = f"has no column {missing[0]!r}" if missing else "has no row"
+        raise RunFolderError(f"{shown(path)} is damaged: it {lacks}; see raysubset verify.")
+    return table
+
+
+def places_of(id_K: np.ndarray, id_N: np.ndarray, path: Path) -> np.ndarray:
+    """Return where chosen ids stand among those of the pool. Shape: (K,), (N,) -> int64 (K,).
+
+    Args:
+        id_K: of the choice.
+        id_N: of the pool, ascending.
+        path: where the choice was read.
+
+    Raises:
+        RunFolderError: an id that is not in the pool; the row beside it is another one.
+    """
+    at_K = np.minimum(np.searchsorted(id_N, id_K), max(0, len(id_N) - 1))
+    strange = id_K if not len(id_N) else id_K[id_N[at_K] != id_K]
+    if len(strange):
+        raise RunFolderError(
+            f"{shown(path)} chose id {strange[0]:,}, which parts.parquet does not have in the "
+            "pool: one of the two is damaged; see raysubset verify."
+        )
+    return at_K
 
 
 def keys_of(pool: pa.Table) -> list[str] | None:
@@ -91,6 +131,17 @@ def keys_of(pool: pa.Table) -> list[str] | None:
 
 
 def labels_of(run: Path, table: pa.Table) -> list[str]:
-    """Return the class name of each row."""
-    classes = json.loads((run / "fingerprint.json").read_text(encoding="utf-8"))["classes"]
-    return [str(classes[label]) for label in table["label"].to_pylist()]
+    """Return the class name of each row.
+
+    Raises:
+        RunFolderError: nothing says what the classes are called.
+    """
+    path = run / "fingerprint.json"
+    classes = (read_object(path) or {}).get("classes")
+    label_N = table["label"].to_pylist()
+    if not isinstance(classes, list) or not all(0 <= label < len(classes) for label in label_N):
+        raise RunFolderError(
+            f"{shown(path)} is missing or damaged, so nothing says what the classes are called; "
+            "see raysubset verify."
+        )
+    return [str(classes[label]) for label in label_N]

@@ -67,6 +67,11 @@ def versions(model: nn.Module, head: Head) -> tuple[tuple[int, int], ...]:
     return tuple((tensor.data_ptr(), tensor._version) for _, tensor in _state(model, head))
 
 
+def backbone_tensors(model: nn.Module, head: Head) -> tuple[Tensor, ...]:
+    """Return what `versions` looks at: while it is held, no other tensor lies at its address."""
+    return tuple(tensor for _, tensor in _state(model, head))
+
+
 def backbone_digest(model: nn.Module, head: Head) -> str:
     """Return the SHA-256 (hex) of all parameters and buffers but the head's, with their names."""
     digest = hashlib.sha256()

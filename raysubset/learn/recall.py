@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from raysubset.learn.frozen import backbone_digest, is_frozen, is_steady, versions
+from raysubset.learn.frozen import backbone_digest, backbone_tensors, is_frozen, is_steady, versions
 from raysubset.learn.head import Head
 from raysubset.learn.kept import Kept, KeptEmbeddings
 
@@ -29,6 +29,7 @@ class Recall:
         self._kept = KeptEmbeddings()
         self._steady: bool | None = None
         self._versions: object = None
+        self._looked_at: tuple[Tensor, ...] = ()
 
     def is_on(self) -> bool:
         """Return whether embeddings are kept at all."""
@@ -52,7 +53,7 @@ class Recall:
         now = versions(self._model, self._head)
         if now != self._versions:
             self._kept.stand_at(backbone_digest(self._model, self._head))
-            self._versions = now
+            self._versions, self._looked_at = now, backbone_tensors(self._model, self._head)
 
 
 def rows_remembered(outputs: Sequence[RangeOutput]) -> dict[str, float]:

@@ -215,3 +215,20 @@ def test_no_more_than_a_first_batch_is_read_before_a_refusal(what: str):
         else:
             chosen(train, bad_val)
     assert len(train.read) <= 32 and set(train.read) <= set(range(16))
+
+
+@pytest.mark.parametrize("lazy", [nn.LazyLinear(3), nn.Sequential(nn.LazyBatchNorm1d())])
+def test_a_model_that_has_no_weights_yet_is_refused_and_gets_none(lazy: nn.Module):
+    with pytest.raises(ModelError, match="has no shape yet"):
+        rs.select(lazy, TRAIN, VAL)
+    assert any(nn.parameter.is_lazy(tensor) for tensor in lazy.parameters())
+
+
+@pytest.mark.parametrize("length", [-1, "many", None])
+def test_a_length_that_is_none_is_told(length: Any):
+    class Odd(list[Any]):
+        def __len__(self) -> int:
+            return length
+
+    with pytest.raises(DataError, match=r"len\(train_set\) failed"):
+        rs.select(made(Net), Odd(), VAL)

@@ -12,6 +12,7 @@ import torch
 
 from raysubset.errors import ModelError
 from raysubset.learn.blocks import RangeRows, range_rows, whole
+from raysubset.learn.head import find_head
 from raysubset.learn.kept import FILE, Kept, KeptEmbeddings
 from raysubset.learn.learner import Learner
 from raysubset.learn.recall import Recall
@@ -245,3 +246,19 @@ def test_a_run_with_kept_embeddings_is_the_run_without(
 def test_a_head_that_shares_its_weight_cannot_stand_before_a_frozen_backbone():
     with pytest.raises(ModelError, match=r"'head' shares its weight with back\.weight"):
         problem(**{"model__name": f"{OWN}:Tied", "model__frozen": True})
+
+
+def test_a_statistic_that_is_replaced_where_the_old_one_lay_is_not_taken_for_it():
+    """A module that assigns its statistic anew may get the very memory that it gave back."""
+    model: Any = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 2))
+    model[0].requires_grad_(False)
+    model.register_buffer("statistic", torch.zeros(1 << 20))
+    recall = Recall(model, find_head(model, torch.zeros(2, 3)), torch.zeros(2, 3))
+    rows = RowRange(part="pool", index=0, ids=np.arange(2))
+    for step in range(20):
+        kept = Kept(ids=rows.ids, source="own", labels=rows.ids, embeddings=np.zeros((2, 3)))
+        recall.keep(rows, kept)
+        assert recall.find(rows, "own") is not None
+        model.statistic = None
+        model.statistic = torch.full((1 << 20,), step + 1.0)
+        assert recall.find(rows, "own") is None

@@ -103,3 +103,9 @@ def test_parquet_of_images_takes_a_column_of_file_names(tmp_path: Path):
     path = write_images(tmp_path / "y.parquet", images, LABEL, file_name=names)
     with pytest.raises(DataError, match=r"row 2 \(cat/2.png\)"):
         load(path, key_column="file_name")
+
+
+def test_keys_of_a_csv_file_are_what_stands_there(tmp_path: Path):
+    keys = ["007", "07", "7", "0", "00", "010"]
+    path = write_table(tmp_path / "x.csv", table(id=keys))
+    assert load(path, key_column="id").train.keys == tuple(keys)

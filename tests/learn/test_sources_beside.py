@@ -155,3 +155,11 @@ def test_keys_where_there_are_none_are_refused(tmp_path: Path):
     np.save(tmp_path / "y.npy", np.arange(12) % 3)
     with pytest.raises(ConfigError, match="has no columns"):
         load(folder(tmp_path), labels=tmp_path / "y.npy", labels_key="name")
+
+
+def test_keys_with_leading_zeros_are_joined_as_they_are_written(tmp_path: Path):
+    keys, label = [f"{i:03d}" for i in range(ROWS)], ["a", "b", "c"] * 4
+    data = write_table(tmp_path / "x.parquet", {"f": np.arange(12.0), "id": keys})
+    side = labels(tmp_path, id=keys[::-1], species=label[::-1])
+    train = load(data, key_column="id", labels=f"{side}:species", labels_key="id").train
+    assert [train.class_names[c] for c in train.label_N] == label

@@ -229,3 +229,8 @@ def test_f17_a_damaged_file_is_named(tmp_path: Path):
     (folder / "y.npy").write_bytes((folder / "y.npy").read_bytes()[:-8])
     with pytest.raises(DataError, match=r"y\.npy"):
         load(folder)
+
+
+def test_numbers_that_arrow_has_no_type_for_are_named(tmp_path: Path):
+    with pytest.raises(DataError, match=r"array 'x' of .* type (float128|longdouble)"):
+        load(npz(tmp_path, x=X[:, :, 0, 0].astype(np.longdouble), y=Y))

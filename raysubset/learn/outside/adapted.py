@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from raysubset.errors import ModelError
 from raysubset.learn.logits import adapted, found_logits
@@ -46,7 +47,12 @@ def unwrapped(model: Any) -> nn.Module:
 
 
 def _refuse_in_pieces(model: nn.Module) -> None:
-    for name, parameter in model.named_parameters():
+    for name, parameter in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(parameter):
+            raise ModelError(
+                f"{name} of the model has no shape yet (a lazy layer), so there is nothing learned "
+                "to choose by; run the model once on a batch, and train it first."
+            )
         if parameter.is_meta:
             raise ModelError(f"{name} of the model is on the meta device; load its weights first.")
         if type(parameter).__name__ in ("DTensor", "FlatParameter"):

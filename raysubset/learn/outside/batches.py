@@ -61,6 +61,21 @@ class Batch:
         )
 
 
+def length_of(dataset: Any, name: str) -> int:
+    """Return how many rows a person's dataset has.
+
+    Raises:
+        DataError: it does not say.
+    """
+    try:
+        return len(dataset)
+    except Exception as error:  # a person's dataset may fail in any way
+        raise DataError(
+            f"the length of {name} cannot be had: len({name}) failed with {type(error).__name__}: "
+            f"{error}; repair __len__ of {type(dataset).__name__}."
+        ) from error
+
+
 def as_named(item: Any) -> Any:
     """Return a dataclass as a dict of its fields, without a copy; anything else as it is."""
     if is_dataclass(item) and not isinstance(item, type):

@@ -20,7 +20,7 @@ from raysubset.core.keys import derive_key
 from raysubset.errors import DataError, RaySubsetError
 from raysubset.learn.data import Dataset
 from raysubset.learn.normalize import Normalize, fit_normalize
-from raysubset.learn.outside.batches import Batch, as_named, labels_option, split
+from raysubset.learn.outside.batches import Batch, as_named, labels_option, length_of, split
 from raysubset.learn.outside.chance import draw_by
 from raysubset.learn.rows import tensor_of
 
@@ -166,8 +166,7 @@ def outside_rows(
     """
     _refuse_others(given, name)
     dataset = _dataset(given, name, like)
-    size = len(dataset)
-    if not size:
+    if not (size := length_of(dataset, name)):
         raise DataError(f"{name} is empty; give at least one example.")
     return OutsideRows(
         name=name,

@@ -88,7 +88,7 @@ def labels_beside(
             f"{KEY_OPTION}={key}: {files[0]} has no such column; {did_you_mean(key, schema.names)}"
         )
     wanted = dict.fromkeys(n for n in (name, trusted, key) if n is not None)
-    table, rows = read_tables(files, list(wanted))
+    table, rows = read_tables(files, list(wanted), () if key is None else (key,))
     label = label_column(table, name, rows)
     second = trusted_column(table, trusted, rows)
     if key is None:

@@ -32,6 +32,7 @@ _WANTED = (
     "wanted: images or features as x_train, train_images or x, and labels as y_train, "
     "train_labels or y (val and test likewise)"
 )
+_MOST_BYTES = 8  # of a number: Arrow has no long double
 _ONE_HOT = "; if it is one-hot, save labels.argmax(axis=1)"
 
 
@@ -173,7 +174,8 @@ def _part(
         raise DataError(f"{where} has no images or features of the {part} part; {_WANTED}")
     name, values = named.x
     what = f"array {name!r} of {where}"
-    if values.ndim not in (2, 3, 4) or 0 in values.shape or values.dtype.kind not in "biuf":
+    numbers = values.dtype.kind in "biuf" and values.dtype.itemsize <= _MOST_BYTES
+    if values.ndim not in (2, 3, 4) or 0 in values.shape or not numbers:
         raise DataError(
             f"{what} has shape {values.shape} and type {values.dtype}; wanted: features (N, F), "
             "or images (N, H, W), (N, H, W, C) or (N, C, H, W)"

@@ -61,8 +61,15 @@ def schema_of(path: Path) -> pa.Schema:
     return schema
 
 
-def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+def read_table(
+    path: Path, columns: Sequence[str] | None = None, text: Sequence[str] = ()
+) -> pa.Table:
     """Return a whole Parquet or CSV file, or some of its columns.
+
+    Args:
+        path: of the file.
+        columns: the ones to read; None for all.
+        text: those that a CSV file gives as they are written: 007 is no 7.
 
     Raises:
         DataError: damaged; names the file.
@@ -71,7 +78,9 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         with reading(path):
             # a missing cell is missing in every column: an empty text would become a category
             convert = pa_csv.ConvertOptions(
-                strings_can_be_null=True, include_columns=list(columns or ())
+                strings_can_be_null=True,
+                include_columns=list(columns or ()),
+                column_types=dict.fromkeys(text, pa.string()),
             )
             table = pa_csv.read_csv(path, convert_options=convert)
     else:
@@ -104,14 +113,16 @@ def read_parquet(
 
 
 def read_tables(
-    files: Sequence[Path], columns: Sequence[str] | None = None
+    files: Sequence[Path], columns: Sequence[str] | None = None, text: Sequence[str] = ()
 ) -> tuple[pa.Table, FileRows]:
     """Return several files with the same columns as one table, rows in file order.
+
+    Args as of `read_table`.
 
     Raises:
         DataError: a damaged file, one whose columns are not those of the first, or no row.
     """
-    tables = [read_table(file, columns) for file in files]
+    tables = [read_table(file, columns, text) for file in files]
     joined = tables[0]
     for file, table in zip(files[1:], tables[1:], strict=True):
         same_columns(table.schema.names, joined.schema.names, f"{file}", f"{files[0]}")

@@ -53,7 +53,8 @@ def open_tabular(
         DataError: a damaged file, a column that cannot be a feature, parts that differ, keys that
             are no keys.
     """
-    tables = {part: read_tables(of_part) for part, of_part in files.items()}
+    text = () if rule.roles.key is None else (rule.roles.key,)
+    tables = {part: read_tables(of_part, text=text) for part, of_part in files.items()}
     return open_tables(tables, rule, on_bad)
 
 
