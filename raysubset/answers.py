@@ -166,7 +166,9 @@ def require_run(run: str | Path) -> Path:
     path = Path(run)
     if not (path / "experiment.yaml").is_file():
         inner = sorted(p.parent.name for p in path.glob("*/experiment.yaml"))
-        hint = f"; it holds runs: {', '.join(inner)}" if inner else ""
+        hint = (
+            f"; it holds runs: {', '.join(inner)} (give {shown(path / inner[0])})" if inner else ""
+        )
         raise RunFolderError(f"{shown(path)} holds no run (no experiment.yaml){hint}.")
     return path
 

@@ -375,6 +375,11 @@ def notes_of(experiment: Experiment, problem: Problem, verdict: Verdict) -> tupl
             f"the budget of {budget} is below the {parts.pool.num_classes} classes: some classes "
             "will have no example; raise --selection.fraction"
         )
+    if experiment.model.frozen and _is_fresh(experiment.model.name):
+        notes.append(
+            f"model.frozen keeps the fresh, random weights of {experiment.model.name} before its "
+            "head; load published ones in a factory of yours: --model.name module:factory"
+        )
     looks = budget * num_pool
     if experiment.selection.strategy == "glister" and looks > MANY_LOOKS and _is_exact(experiment):
         notes.append(
@@ -382,6 +387,11 @@ def notes_of(experiment: Experiment, problem: Problem, verdict: Verdict) -> tupl
             'too slow? --selection.glister.picks "blocks(50)", or --selection.candidates 4'
         )
     return tuple(notes)
+
+
+def _is_fresh(name: str) -> bool:
+    """Return whether a model of this name has weights that nobody trained."""
+    return ":" not in name or name.startswith(("timm:", "torchvision:"))
 
 
 def _is_exact(experiment: Experiment) -> bool:

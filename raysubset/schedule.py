@@ -124,7 +124,8 @@ def _glister(experiment: Experiment, budget: int, num_pool: int, every: int) -> 
         raise ConfigError(
             f"training.epochs={epochs} with selection.select_every={every} and "
             f"selection.warm_start={experiment.selection.warm_start:g} leaves no epoch for "
-            "GLISTER to select for; raise epochs, or lower select_every or warm_start."
+            f"GLISTER to select for; raise epochs to {warm + 1} or more, or lower select_every or "
+            "warm_start."
         )
     rest = [_Stretch("glister", budget, epochs - warm, every)] if warm < epochs else []
     return first + rest

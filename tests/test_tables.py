@@ -445,3 +445,24 @@ def test_one_command_compares_glister_with_controls_on_real_tables(
             }[name]
         )
         assert json.loads((out / row / "result.json").read_text())["strategy"] == row
+
+
+def test_what_looks_like_a_mistake_is_told_or_refused_with_the_option_that_mends_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    columns = {"id": np.arange(100) + 10**5, "size": np.arange(100) % 7, "label": ["a", "b"] * 50}
+    data = write_table(tmp_path / "x.csv", columns)
+    words = ["run", "--local", "--data", str(data), "--epochs", "11", "--run-dir"]
+    assert call([*words, str(tmp_path / "run"), "--model.frozen", "true"])[0] == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "column 'id' has another whole number in each of 100 rows" in out
+    assert "--data.drop id" in out and "'size'" not in out
+    assert "keeps the fresh, random weights of auto" in out
+    for more, told in (
+        (["--data", str(data), "--data.label_column", "id"], "100 classes in 100 rows"),
+        (["--data.label_column", "label"], "digits has no columns"),
+        (["--data", str(data), "--epochs", "10"], "raise epochs to 11 or more"),
+    ):
+        assert call(["run", "--local", *more, "--run-dir", str(tmp_path / "y")])[0] == 2
+        assert told in " ".join(capsys.readouterr().err.split())
+        assert not (tmp_path / "y").exists()

@@ -170,10 +170,16 @@ def load_sources(
 
 
 def _rule(place: Place, column: str | None, trusted: str | None, roles: Roles) -> LabelRule:
-    """Return where labels stand; refuse trusted ones that have no table to stand in."""
+    """Return where labels stand; refuse columns of data that has none."""
     if trusted is not None and place.labels is None and place.is_without_tables:
         refuse_nowhere(trusted, place.name)
     beside = place.labels is not None
+    columnless = place.path is None or place.format == "image-folder"
+    if column is not None and not beside and columnless:
+        raise ConfigError(
+            f"--data.label_column={column}: {place.name} has no columns; name your data with "
+            "--data FILE_OR_FOLDER, or a file of labels with --data.labels FILE"
+        )
     return LabelRule(column=column, trusted=trusted, beside=beside, roles=roles)
 
 

@@ -173,6 +173,23 @@ def _refuse_fractions(values: Sequence[str], name: str, where: str) -> None:
         )
 
 
+def names_as_numbers(table: pa.Table, plan: FeaturePlan) -> tuple[str, ...]:
+    """Return what to tell of whole numbers that differ in every row: they may be names."""
+    whole = [
+        column.name
+        for column in plan.columns
+        if column.kind == "number"
+        and pa.types.is_integer(table.schema.field(column.name).type)
+        and table.num_rows > _FEW_CATEGORIES
+        and pc.count_distinct(table.column(column.name)).as_py() == table.num_rows
+    ]
+    return tuple(
+        f"column {name!r} has another whole number in each of {table.num_rows:,} rows, and is a "
+        f"feature; if it names the rows: {KEY_OPTION} {name}, or {DROP_OPTION} {name}"
+        for name in whole
+    )
+
+
 def _refuse_identifier(categories: int, rows: int, name: str, where: str) -> None:
     unique = categories > _FEW_CATEGORIES and 2 * categories > rows
     if categories > _MOST_CATEGORIES or unique:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from raysubset.errors import DataError
 
 _NAMED_AT_MOST = 10
+_FEW_CLASSES = 50  # up to here rows may be few without anybody having named the wrong column
 UNLABELLED = -1
 
 
@@ -118,6 +119,12 @@ def find_classes(column: LabelColumn) -> Classes:
         raise DataError(
             f"{column.where} has {len(values)} class{only} in {len(column.values):,} rows; "
             "learning needs two or more: check --data.label_column"
+        )
+    labelled = len(column.values) - column.values.null_count
+    if len(values) > _FEW_CLASSES and 2 * len(values) > labelled:
+        raise DataError(
+            f"{column.where} has {len(values):,} classes in {labelled:,} rows; that is a name of "
+            "rows, not a class: name the column of the labels with --data.label_column"
         )
     return Classes(values=values, names=_names(column, values), where=column.where)
 

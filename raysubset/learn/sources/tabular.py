@@ -24,6 +24,7 @@ from raysubset.learn.sources.feature_plan import (
     as_categories,
     fit_features,
     kind_of,
+    names_as_numbers,
     numbers,
 )
 from raysubset.learn.sources.labels import LabelColumn
@@ -85,6 +86,7 @@ def open_tables(
             num_rows=table.num_rows,
             label=reader.named(label_column(table, label, rows)) if label else None,
             load=reader.load,
+            notes=names_as_numbers(features[part], plan) if part == "train" else (),
             trusted=(found := trusted_column(table, trusted, rows)) and reader.named(found),
             keys=reader.keys,
         )
