@@ -121,11 +121,12 @@ def _glister(experiment: Experiment, budget: int, num_pool: int, every: int) -> 
     else:
         warm, first = every, [_Stretch("random", budget, every, every)]
     if warm >= epochs and budget < num_pool:
+        selection = experiment.selection
+        enough = "" if selection.warm_start else f" to {selection.select_every + 1} or more"
         raise ConfigError(
             f"training.epochs={epochs} with selection.select_every={every} and "
             f"selection.warm_start={experiment.selection.warm_start:g} leaves no epoch for "
-            f"GLISTER to select for; raise epochs to {warm + 1} or more, or lower select_every or "
-            "warm_start."
+            f"GLISTER to select for; raise epochs{enough}, or lower select_every or warm_start."
         )
     rest = [_Stretch("glister", budget, epochs - warm, every)] if warm < epochs else []
     return first + rest

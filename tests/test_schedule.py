@@ -120,7 +120,10 @@ def test_glister_has_a_selection_or_is_refused_with_the_remedy(
         message = str(caught.value)
         assert f"training.epochs={epochs}" in message and "selection.warm_start=" in message
         assert f"selection.select_every={min(every, epochs)}" in message
-        assert "raise epochs, or lower select_every or warm_start" in message
+        enough = "" if warm_start else f" to {every + 1} or more"
+        assert f"raise epochs{enough}, or lower select_every or warm_start" in message
+        if not warm_start:
+            plan(of("glister", every + 1, 0.1, every), num_pool)
         return
     phases = plan(experiment, num_pool)
     names = strategies_of(phases)
