@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ import pyarrow.csv as pa_csv
 
 from raysubset.chain import MANIFEST, PARTS
 from raysubset.errors import ConfigError, RunFolderError
-from raysubset.files import refuse_links_out
+from raysubset.files import read_object, refuse_links_out
 from raysubset.keyed import IN_ORDER, rows_named
 from raysubset.learn.skipped import no_formula
 from raysubset.records import read_history, read_pool_keys, read_table, write_table
@@ -86,17 +86,17 @@ def explain(run: str | Path, id_: int | None = None, *, key: str | None = None) 
         >>> explain("runs/demo", key="cat/0001.png").choices
     """
     path = require_run(run)
-    rows = _asked(read_table(path / PARTS), id_, key)
+    parts = whole(read_table(path / PARTS), path / PARTS, "part", "id", "label", "key", "dropped")
+    rows = _asked(parts, id_, key)
     # Ids of a separate test file number its own rows; the pool's meaning comes first.
     rows.sort(key=lambda row: IN_ORDER.index(row["part"]))
-    classes = json.loads((path / "fingerprint.json").read_text())["classes"]
     done = committed_rounds(path)
     row = rows[0]
     choices = [c for number in done for c in _choices(path, number, row["id"])]
     return Explanation(
         id=row["id"],
         part=row["part"],
-        label=str(classes[row["label"]]),
+        label=labels_of(path, [row["label"]])[0],
         key=row["key"],
         dropped=row["dropped"],
         choices=choices if row["part"] == "pool" else [],
@@ -143,7 +143,37 @@ def chosen_in(run: Path, round_: int | None) -> pa.Table:
     if number not in done:
         known = f"0 to {done[-1]}" if done else "none yet"
         raise ConfigError(f"round {number} is not in {shown(run)}; finished rounds: {known}.")
-    return read_table(run / "rounds" / f"{number:04d}" / "selection.parquet")
+    path = run / "rounds" / f"{number:04d}" / "selection.parquet"
+    return whole(read_table(path), path, "round", "id")
+
+
+def whole(table: pa.Table, path: Path, *names: str) -> pa.Table:
+    """Return a table that has these columns.
+
+    Raises:
+        RunFolderError: it lacks one, or has no row.
+    """
+    missing = [name for name in names if name not in table.column_names]
+    if missing or not table.num_rows:
+        lacks = f"has no column {missing[0]!r}" if missing else "has no row"
+        raise RunFolderError(f"{shown(path)} is damaged: it {lacks}; see raysubset verify.")
+    return table
+
+
+def labels_of(run: Path, label_N: Sequence[int]) -> list[str]:
+    """Return the class names of class numbers.
+
+    Raises:
+        RunFolderError: nothing says what the classes are called.
+    """
+    path = run / "fingerprint.json"
+    classes = (read_object(path) or {}).get("classes")
+    if not isinstance(classes, list) or not all(0 <= label < len(classes) for label in label_N):
+        raise RunFolderError(
+            f"{shown(path)} is missing or damaged, so nothing says what the classes are called; "
+            "see raysubset verify."
+        )
+    return [str(classes[label]) for label in label_N]
 
 
 def write_ids(target: Path, table: pa.Table, format_: Format) -> Path:

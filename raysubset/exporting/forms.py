@@ -18,18 +18,16 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from raysubset.answers import chosen_in, require_run
+from raysubset.answers import chosen_in, labels_of, require_run, whole
 from raysubset.errors import ConfigError, RunFolderError
 from raysubset.exporting.hf import chosen_rows
 from raysubset.exporting.history import (
     NEVER,
     PoolHistory,
     keys_of,
-    labels_of,
     places_of,
     pool_history,
     pool_of,
-    whole,
 )
 from raysubset.exporting.images import image_files
 from raysubset.files import write_atomically
@@ -128,7 +126,9 @@ def _round(asked: _Asked) -> _Round:
     rows = pool.take(pa.array(places_of(table["id"].to_numpy(), pool["id"].to_numpy(), path)))
     keys = keys_of(rows)
     return _Round(
-        table=table, keys=None if keys is None else list(keys), labels=labels_of(asked.run, rows)
+        table=table,
+        keys=None if keys is None else list(keys),
+        labels=labels_of(asked.run, rows["label"].to_pylist()),
     )
 
 

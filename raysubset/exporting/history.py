@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from raysubset.answers import committed_rounds
+from raysubset.answers import committed_rounds, labels_of, whole
 from raysubset.errors import ConfigError, RunFolderError
-from raysubset.files import read_object
 from raysubset.records import read_table
 from raysubset.storage.staging import shown
 
@@ -70,7 +69,7 @@ def pool_history(run: Path) -> PoolHistory:
         gain_N[at_K] = table["gain"].to_numpy()[first_K]
     return PoolHistory(
         id_N=id_N,
-        label_N=labels_of(run, pool),
+        label_N=labels_of(run, pool["label"].to_pylist()),
         key_N=keys_of(pool),
         times_N=times_N,
         round_N=round_N,
@@ -89,19 +88,6 @@ def pool_of(run: Path) -> pa.Table:
     parts = whole(read_table(path), path, "part", "id", "label", "key")
     pool = parts.filter(np.array(parts["part"].to_pylist()) == "pool")
     return pool.take(np.argsort(pool["id"].to_numpy(), kind="stable"))
-
-
-def whole(table: pa.Table, path: Path, *names: str) -> pa.Table:
-    """Return a table that has these columns.
-
-    Raises:
-        RunFolderError: it lacks one, or has no row.
-    """
-    missing = [name for name in names if name not in table.column_names]
-    if missing or not table.num_rows:
-        lacks = f"has no column {missing[0]!r}" if missing else "has no row"
-        raise RunFolderError(f"{shown(path)} is damaged: it {lacks}; see raysubset verify.")
-    return table
 
 
 def places_of(id_K: np.ndarray, id_N: np.ndarray, path: Path) -> np.ndarray:
@@ -128,20 +114,3 @@ def places_of(id_K: np.ndarray, id_N: np.ndarray, path: Path) -> np.ndarray:
 def keys_of(pool: pa.Table) -> list[str] | None:
     """Return the person's own names of the rows, or None where there are none."""
     return None if pool["key"].null_count == pool.num_rows else pool["key"].to_pylist()
-
-
-def labels_of(run: Path, table: pa.Table) -> list[str]:
-    """Return the class name of each row.
-
-    Raises:
-        RunFolderError: nothing says what the classes are called.
-    """
-    path = run / "fingerprint.json"
-    classes = (read_object(path) or {}).get("classes")
-    label_N = table["label"].to_pylist()
-    if not isinstance(classes, list) or not all(0 <= label < len(classes) for label in label_N):
-        raise RunFolderError(
-            f"{shown(path)} is missing or damaged, so nothing says what the classes are called; "
-            "see raysubset verify."
-        )
-    return [str(classes[label]) for label in label_N]

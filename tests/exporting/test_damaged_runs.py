@@ -82,3 +82,25 @@ def test_damage_is_told_and_nothing_is_written(
     assert call(words)[0] == 2
     assert "damaged" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        ("explain {} --id 3", "no class names"),
+        ("explain {} --key k3", "parts without keys"),
+        ("export {} --format csv", "a choice of no row"),
+        ("export {} --format json", "a choice of no row"),
+    ],
+)
+def test_whoever_asks_a_damaged_run_gets_a_sentence(
+    words: str, what: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    DAMAGE[what](copy)
+    before = sorted(path.name for path in copy.iterdir())
+    assert call(words.format(copy).split())[0] == 2
+    out, err = capsys.readouterr()
+    assert out == "" and "damaged" in err and err.startswith("error: ")
+    assert sorted(path.name for path in copy.iterdir()) == before
