@@ -174,7 +174,8 @@ def _rule(place: Place, column: str | None, trusted: str | None, roles: Roles) -
     if trusted is not None and place.labels is None and place.is_without_tables:
         refuse_nowhere(trusted, place.name)
     beside = place.labels is not None
-    columnless = place.path is None or place.format == "image-folder"
+    built_in = place.format in ("digits", "cifar10") and place.path is None
+    columnless = built_in or place.format == "image-folder"
     if column is not None and not beside and columnless:
         raise ConfigError(
             f"--data.label_column={column}: {place.name} has no columns; name your data with "
