@@ -35,7 +35,7 @@ from raysubset.verifying.records import Whole, check_choices, check_history, che
 from raysubset.verifying.selected import SELECTION, check_selection
 from raysubset.verifying.strangers import check_strangers
 
-_LOOKS = 3
+_LOOKS = 6  # a commit, a checkpoint that goes and its observations are a change each
 _FRONTIER = "frontier.yaml"
 SCHEMA = 1
 
@@ -177,8 +177,8 @@ def is_run(folder: Path) -> bool:
 def verify_run(run: Run, *, gains: bool, model: str | None) -> tuple[Finding, ...]:
     """Return the findings of every check of a run.
 
-    A writer may be at work: what fails is looked at again where its manifests changed meanwhile,
-    and so is everything where a file went away that was about to be read.
+    A writer may be at work: what fails is looked at again where its manifests or the names of its
+    files changed meanwhile, and so is everything where a file went away that was about to be read.
 
     Raises:
         RunFolderError: files went away at every look.
@@ -255,4 +255,6 @@ def _state(run: Run) -> list[tuple[str, int]]:
             found.append((str(path), path.stat().st_mtime_ns))
         except OSError:
             continue  # gone meanwhile
-    return found
+    # A writer that prunes changes no manifest.
+    named = (*run.folder.glob("rounds/*/*"), *run.folder.glob("rounds/*/checkpoint/*"))
+    return found + [(str(path), 0) for path in sorted(named)]
