@@ -17,7 +17,7 @@ os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
 
 
 # Which half of `.ci/run` a folder's tests are of decides nothing but when it ends.
-LOOPS = ("docs", "in_loop", "sampler", "selector")
+LOOPS = ("in_loop", "sampler")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -142,6 +142,7 @@ def test_f02_a_range_that_no_scorer_survives_is_named_with_the_remedy(problem_re
 def test_f02_a_range_that_does_not_fit_is_named_at_once_and_never_scored_in_smaller_batches(
     three_scorers: Any, mark: Mark
 ):
+    score_all(three_scorers)  # one that was lost before builds its model, which is no range
     mark("scorer-scoring-memory")
     told = r"scorer \d failed at pool ids \d+-\d+: MemoryError: .*--selection\.batch_size"
     with pytest.raises(CrewLost, match=told):
@@ -162,6 +163,7 @@ def test_a_scorers_refusal_reaches_the_driver_as_itself(
 
 
 def test_a_scorers_accident_is_told_in_a_sentence(three_scorers: Any, mark: Mark):
+    score_all(three_scorers)
     mark("scorer-scoring-raise")
     told = r"scorer \d failed at pool ids \d+-\d+: RuntimeError: the marked"
     with pytest.raises(CrewLost, match=told):
