@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -35,7 +35,7 @@ from raysubset.learn.skipped import no_formula
 from raysubset.storage.addresses import is_uri, without_credentials
 
 Form = Literal["manifest", "symlinks", "hf", "tags", "fiftyone"]
-FORMS: tuple[Form, ...] = ("manifest", "symlinks", "hf", "tags", "fiftyone")
+FORMS: tuple[Form, ...] = get_args(Form)
 TAG = "raysubset"
 _TAGGED = ("label", "tags", *(f"{TAG}_{what}" for what in ("times", "round", "rank", "gain")))
 

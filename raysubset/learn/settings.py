@@ -24,6 +24,18 @@ from raysubset.redaction import holds_credentials, unprintable
 MOST = 2**31 - 1
 """Above every count that a run can have; products of two fit the 64 bits of ids and bytes."""
 Count = Annotated[int, Field(ge=1, le=MOST)]
+Format = Literal[
+    "auto",
+    "digits",
+    "cifar10",
+    "parquet-images",
+    "image-folder",
+    "tabular",
+    "hf",
+    "numpy",
+    "factory",
+]
+Layout = Literal["auto", "NHWC", "NCHW"]
 
 
 class Settings(BaseModel):
@@ -109,17 +121,7 @@ class DataSettings(Settings):
     folder of Hugging Face's save_to_disk: by path or URI (s3, gs, abfs, file); hf:NAME on its hub
     (uv sync --extra hf), or module:factory of your own map-style datasets."""
 
-    format: Literal[
-        "auto",
-        "digits",
-        "cifar10",
-        "parquet-images",
-        "image-folder",
-        "tabular",
-        "hf",
-        "numpy",
-        "factory",
-    ] = "auto"
+    format: Format = "auto"
     """What stands at the path; auto looks. Without a path: digits, or cifar10 (downloaded)."""
 
     split: Text | None = None
@@ -131,7 +133,7 @@ class DataSettings(Settings):
     hub_revision: Text | None = None
     """Branch, tag or commit of a dataset on the Hugging Face hub (default: its newest)."""
 
-    layout: Literal["auto", "NHWC", "NCHW"] = "auto"
+    layout: Layout = "auto"
     """Where the channels of arrays of images stand (numpy, module:factory); auto: by the shape."""
 
     labels: Text | None = None

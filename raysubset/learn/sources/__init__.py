@@ -17,10 +17,11 @@ from raysubset.errors import ConfigError, DataError
 from raysubset.learn.columns import Column
 from raysubset.learn.data import Dataset
 from raysubset.learn.paged import paged_above, repeated
+from raysubset.learn.settings import Format, Layout
 from raysubset.learn.skipped import Skipped, refuse_mostly_bad
-from raysubset.learn.sources.asked import Asked, Layout
+from raysubset.learn.sources.asked import Asked
 from raysubset.learn.sources.beside import KEY_OPTION, labels_beside, with_column
-from raysubset.learn.sources.formats import Format, Place, find_place, open_place
+from raysubset.learn.sources.formats import Place, find_place, open_place
 from raysubset.learn.sources.labels import (
     UNLABELLED,
     Classes,

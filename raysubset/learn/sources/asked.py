@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from raysubset.errors import ConfigError
+from raysubset.learn.settings import Layout
 
-Layout = Literal["auto", "NHWC", "NCHW"]
 _OF_HF = ("split", "hub_config", "hub_revision")
 _OF_ARRAYS = ("numpy", "factory")
 

@@ -6,10 +6,11 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import TypeVar, get_args
 
 from raysubset.errors import ConfigError, DataError
 from raysubset.learn.factories import names_a_factory
+from raysubset.learn.settings import Format
 from raysubset.learn.sources.asked import Asked
 from raysubset.learn.sources.builtin import CIFAR10_CLASSES, open_cifar10, open_digits
 from raysubset.learn.sources.files import (
@@ -38,17 +39,6 @@ from raysubset.learn.sources.tables import LabelRule, schema_of
 from raysubset.learn.sources.tabular import open_tabular
 from raysubset.learn.sources.torch_dataset import open_factories
 
-Format = Literal[
-    "auto",
-    "digits",
-    "cifar10",
-    "parquet-images",
-    "image-folder",
-    "tabular",
-    "hf",
-    "numpy",
-    "factory",
-]
 FORMATS: tuple[str, ...] = get_args(Format)
 _T = TypeVar("_T")
 _BUILTIN = ("digits", "cifar10")

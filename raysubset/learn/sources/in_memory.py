@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from raysubset.errors import DataError
 from raysubset.learn.paged import taken
+from raysubset.learn.settings import Layout
 from raysubset.learn.skipped import Skipped
-from raysubset.learn.sources.asked import Layout
 from raysubset.learn.sources.labels import LabelColumn
 from raysubset.learn.sources.roles import Roles
-from raysubset.learn.sources.rows import FileRows, Loaded, OnBadRow, Part, RawPart, picked
+from raysubset.learn.sources.rows import FileRows, Loaded, OnBadRow, Part, RawPart, picked, shown
 from raysubset.learn.sources.tables import DEFAULT_LABEL, LabelRule
 from raysubset.learn.sources.tabular import open_tables
 
@@ -70,6 +70,36 @@ class Features:
     keys: tuple[str, ...] | None = None
     bad: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+def parts_of_one_kind(
+    parts: Mapping[Part, RawPart | Features],
+    roles: Roles,
+    on_bad: OnBadRow,
+    *,
+    where: str,
+    remedy: str,
+) -> dict[Part, RawPart]:
+    """Return parts that all hold images, or all feature vectors.
+
+    Args:
+        parts: as they were read.
+        roles: of the columns of features.
+        on_bad: what a bad value does.
+        where: the data, in the words of an error.
+        remedy: what helps where both kinds are there.
+
+    Raises:
+        DataError: both kinds are there, or numbers of features that differ between parts.
+    """
+    images = {part: raw for part, raw in parts.items() if isinstance(raw, RawPart)}
+    features = {part: raw for part, raw in parts.items() if isinstance(raw, Features)}
+    if images and features:
+        raise DataError(
+            f"{where}: the parts {shown(sorted(images))} hold images and "
+            f"{shown(sorted(features))} feature vectors; {remedy}"
+        )
+    return images or feature_parts(features, roles, on_bad)
 
 
 def feature_parts(

@@ -19,7 +19,7 @@ from raysubset.errors import DataError
 from raysubset.learn.sources.arrays import column_of, read_arrays
 from raysubset.learn.sources.asked import Layout
 from raysubset.learn.sources.files import visible
-from raysubset.learn.sources.in_memory import Features, feature_parts, images_of, part_of
+from raysubset.learn.sources.in_memory import Features, images_of, part_of, parts_of_one_kind
 from raysubset.learn.sources.labels import LabelColumn
 from raysubset.learn.sources.rows import PARTS_BY_NAME, FileRows, OnBadRow, Part, RawPart, shown
 from raysubset.learn.sources.tables import LabelRule
@@ -84,14 +84,8 @@ def open_numpy(
         )
     made = {part: _part(of, where[part], part, layout, rule.beside) for part, of in named.items()}
     notes = (f"ignored the arrays {shown(ignored)} of {sources['train']}",) if ignored else ()
-    images = {part: raw for part, raw in made.items() if isinstance(raw, RawPart)}
-    features = {part: raw for part, raw in made.items() if isinstance(raw, Features)}
-    if images and features:
-        raise DataError(
-            f"{sources['train']}: the parts {shown(sorted(images))} hold images and "
-            f"{shown(sorted(features))} feature vectors; save them in one shape"
-        )
-    return images or feature_parts(features, rule.roles, on_bad), notes
+    where, remedy = sources["train"], "save them in one shape"
+    return parts_of_one_kind(made, rule.roles, on_bad, where=str(where), remedy=remedy), notes
 
 
 def labels_in(path: Path, name: str | None) -> LabelColumn:

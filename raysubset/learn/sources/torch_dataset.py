@@ -19,9 +19,9 @@ from torch.utils.data import Subset
 
 from raysubset.errors import ConfigError, DataError
 from raysubset.learn.factories import Named, cause, names_a_factory
+from raysubset.learn.settings import Layout
 from raysubset.learn.skipped import Skipped
-from raysubset.learn.sources.asked import Layout
-from raysubset.learn.sources.in_memory import Features, feature_parts
+from raysubset.learn.sources.in_memory import Features, parts_of_one_kind
 from raysubset.learn.sources.items import Items, Pair, plain_label, settled_image
 from raysubset.learn.sources.labels import LabelColumn
 from raysubset.learn.sources.rows import PARTS_BY_NAME, OnBadRow, Part, RawPart, shown
@@ -67,14 +67,9 @@ def open_factories(
                 if which == part or (part == "train" and which not in sources):
                     reader = _Reader(f"{source} {which}", layout, on_bad)
                     read[which] = reader.read(dataset, unlabelled=rule.beside and which == "train")
-    images = {part: raw for part, raw in read.items() if isinstance(raw, RawPart)}
-    features = {part: raw for part, raw in read.items() if isinstance(raw, Features)}
-    if images and features:
-        raise DataError(
-            f"--data={sources['train']}: the parts {shown(sorted(images))} hold images and "
-            f"{shown(sorted(features))} feature vectors; give them one shape"
-        )
-    return images or feature_parts(features, rule.roles, on_bad), tuple(notes)
+    where, remedy = f"--data={sources['train']}", "give them one shape"
+    parts = parts_of_one_kind(read, rule.roles, on_bad, where=where, remedy=remedy)
+    return parts, tuple(notes)
 
 
 def _named(source: str, part: Part) -> Named:
